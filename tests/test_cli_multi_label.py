@@ -106,7 +106,7 @@ def test_answers_are_sets(
         (["fit", "TABLE", "--multi-label", "-o", "NEW", "-m", "coop"], "--method as a method on vectors"),
         (["fit", "TABLE", "--multi-label", "-o", "NEW", "-m", "gda", "--time", "5"], "--time with the method auto"),
         (["fit", "TABLE", "--multi-label", "-o", "FOLDER"], "FOLDER"),
-        (["export", "MODEL", "-o", "NEW"], "another kind of model"),
+        (["export", "MODEL", "-o", "NEW"], "got a multi-label model"),
     ],
 )
 def test_what_has_no_meaning_for_several_classes_is_refused(

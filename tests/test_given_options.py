@@ -1,97 +1,52 @@
-"""No option is ignored without a word, and no output replaces what the command reads."""
+"""Outputs never replace what a command reads, and two outputs are two files."""
 
-import json
+from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Any
+
 import pytest
-from PIL import Image
 
-import modalign as ma
-from modalign.cli import run
-from modalign.core.display import markdown
-from modalign.export.onnx_folder import _readme
+from modalign.cli.arguments.given_options import require_apart
+from modalign.core.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder of images of two classes, a table of them, names, and a fitted model."""
-    folder = tmp_path_factory.mktemp("place")
-    rng = np.random.default_rng(0)
-    for name in ("one", "two"):
-        (folder / "data" / name).mkdir(parents=True)
-        for i in range(2):
-            Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / "data" / name / f"{i}.png")
-    rows = "".join(f"data/{name}/{i}.png,{name}\n" for name in ("one", "two") for i in range(2))
-    (folder / "list.csv").write_text(f"path,label\n{rows}")
-    (folder / "names.json").write_text(json.dumps(["one", "two"]))
-    ma.adapt(folder / "data", method="zero_shot", validation="none").save(folder / "model")
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("multi_label.json", "weights-1.safetensors", "answers.json", "shown.png"):
+        (folder / name).write_text("{}")
     return folder
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "predict model list.csv --out list.csv",
-        "predict model data --out model/card.json",
-        "audit data --classes names.json --out names.json",
-        "evaluate model data --include-fitted --confusion data/one/0.png",
-        "evaluate model data --include-fitted --confusion ./data/../data/one/0.png",
-    ],
-)
-def test_an_output_never_replaces_what_the_command_reads(place, monkeypatch, capsys, words):
-    monkeypatch.chdir(place)
-    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    assert run(words.split()) == 2
-    assert "choose another name" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+@pytest.mark.parametrize("name", ["multi_label.json", "weights-1.safetensors", "shown.png"])
+def test_files_of_a_folder_that_is_read_are_kept(name: str, model: Path) -> None:
+    with pytest.raises(InputError, match=f"--out apart from what the command reads, got '.*{name}'"):
+        require_apart({"model": model, "out": model / name})
 
 
-def test_a_result_beside_the_images_is_replaced_by_the_next_run(place, monkeypatch):
-    monkeypatch.chdir(place)
-    words = ["predict", "model", "data", "--out", "data/answers.csv"]
-    assert run(words) == 0
-    assert run(words) == 0
+def test_earlier_answers_in_a_model_folder_are_replaced(model: Path) -> None:
+    require_apart({"model": model, "out": model / "answers.json"})
+    require_apart({"model": model, "out": model / "new.json", "page": model / "page.html"})
 
 
-@pytest.mark.parametrize(
-    ("words", "option"),
-    [
-        ("evaluate model data --ignore 3", "--ignore"),
-        ("evaluate model data --baseline model", "--baseline"),
-        ("evaluate model data --truth data", "source"),
-        ("embed data --out f.npz --dtype float16", "--dtype"),
-        ("bench digits --imbalances 10", "--imbalances"),
-        ("bench digits --per-class 3", "--per-class"),
-        ("bench data --protocol segmentation --shots 1", "--shots"),
-        ("compare data --no-text --template {}.", "--template"),
-        ("compare data --text t.npz --descriptions d.json", "--descriptions"),
-        ("segment data --dataset voc20 --root data", "source"),
-        ("segment data --classes a;b --out m --root data", "--root"),
-        ("segment data --out m --model s --features sclip", "--features"),
-        ("fit data --out m --method gda --set rounds=2 --set rounds=3", "rounds"),
-        ("compare data --set gda.rounds=2 --set gda.rounds=3", "gda.rounds"),
-        ("compare data --methods ,", "method"),
-        ("segment data --classes a;b --out m --prob-threshold 3", "--prob-threshold"),
-        ("segment data --classes a;b --out m --window 2", "--window"),
-    ],
-)
-def test_an_option_without_effect_is_refused_by_its_name(place, monkeypatch, capsys, words, option):
-    monkeypatch.chdir(place)
-    before = sorted(place.rglob("*"))
-    assert run(words.split()) == 2
-    assert option in capsys.readouterr().err
-    assert sorted(place.rglob("*")) == before
+@pytest.mark.parametrize("cell", ["{}", '"{}"', "./{}", "ABSOLUTE"])
+def test_photos_that_a_list_names_are_kept(cell: str, tmp_path: Path) -> None:
+    photo = tmp_path / "zero" / "1.png"
+    photo.parent.mkdir()
+    photo.write_bytes(b"")
+    (tmp_path / "other.png").write_bytes(b"")
+    table = tmp_path / "list.csv"
+    named = cell.format("zero/1.png").replace("ABSOLUTE", str(photo))
+    table.write_text(f"path,label\n{named},zero\n")
+    with pytest.raises(InputError, match=r"which belongs to '.*list\.csv'"):
+        require_apart({"source": table, "confusion": photo})
+    require_apart({"source": table, "confusion": tmp_path / "other.png"})
+    require_apart({"source": table, "confusion": tmp_path / "1.png"})
 
 
-def test_names_are_inert_in_markdown_and_notebooks(place):
-    name = "<script>\x1b[31m|`a`\u202e"
-    shown = markdown(name)
-    assert "\x1b" not in shown
-    assert "\u202e" not in shown
-    assert "\\<script\\>" in shown
-    model = ma.load(place / "model")
-    model.class_names = ("one", name)
-    assert "\x1b" not in _readme(model, [])
-    assert "<script>" not in _readme(model, []).replace("\\<script\\>", "")
-    features = ma.Features(np.eye(2), labels=[0, 1], class_names=["one", name])
-    assert "\x1b" not in features._repr_html_()
+def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"confusion": tmp_path / "a.png", "figure": tmp_path / "b" / ".." / "a.png"}
+    with pytest.raises(InputError, match="different files for --confusion and --figure"):
+        require_apart(given)

@@ -38,6 +38,10 @@ def test_minus_one_against_one_is_a_class(tmp_path: Path) -> None:
     assert load_items(table(tmp_path, ["1", "-1", "1"])).class_names == ("1", "-1")
 
 
+def test_minus_one_beside_other_negative_labels_is_a_class(tmp_path: Path) -> None:
+    assert load_items(table(tmp_path, ["-1", "-2", "-3", "-1"])).class_names == ("-1", "-2", "-3")
+
+
 def test_words_for_a_missing_label_are_noted(tmp_path: Path) -> None:
     items = load_items(table(tmp_path, ["cat", "nan", "NULL", "dog"]))
     assert any("'NULL', 'nan' are classes" in note for note in items.notes)

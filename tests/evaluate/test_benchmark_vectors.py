@@ -51,6 +51,22 @@ def without(features: Features, **left: int) -> Features:
     return features.select(np.setdiff1d(np.arange(len(features)), dropped))
 
 
+def test_parts_that_are_no_division_are_noted(features: Features, tmp_path: Path) -> None:
+    path = replace(features, parts=tuple("validation" if p == "train" else p for p in features.parts)).save(
+        tmp_path / "digits.npz"
+    )
+    result = run_benchmark(path, protocol="few-shot", methods=["gda"], shots=[1], seeds=1, templates=[TEMPLATE])
+    assert any("marks images as test and validation, not as train and test" in note for note in result.notes)
+
+
+def test_a_class_without_a_labeled_image_and_without_text_is_a_reason(features: Features, tmp_path: Path) -> None:
+    names, parts = features.class_names, np.array(features.parts)
+    kept = np.flatnonzero((features.labels != 3) | (parts == "test"))
+    path = replace(features.select(kept), class_names=names, spec=None).save(tmp_path / "digits.npz")
+    with pytest.raises(InputError, match="where there is no class text, got images of 3 of 4"):
+        run_benchmark(path, protocol="few-shot", methods=["gda"], shots=[1], seeds=1)
+
+
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 def test_class_names_are_embedded_by_the_encoder_of_the_vectors(
     features: Features, ending: str, tmp_path: Path

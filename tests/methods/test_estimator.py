@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import sklearn
+import torch
 from PIL import Image
 from problems import few_shot, quick
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone, is_classifier
@@ -22,7 +25,9 @@ import modalign as ma
 from modalign.data.digits import load_digits
 from modalign.methods import METHODS, method_class
 from modalign.methods.contract.estimators.estimator import unfitted
+from modalign.methods.contract.problem import Problem
 from modalign.methods.contract.vectors import VectorMethod
+from modalign.testing import few_shot_problem
 
 SLOW = {
     "numpy.ma", "pandas", "scipy", "sklearn", "sympy", "torch._dynamo", "torch.distributed.fsdp", "transformers"
@@ -131,3 +136,31 @@ def test_a_fit_that_failed_leaves_no_model() -> None:
         method.fit(p.X, np.zeros(len(p.X), dtype=int))
     with pytest.raises(NotFittedError):
         method.predict(p.X)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Shifted(VectorMethod):
+    """A method of another package with a ``transform`` of its own, and without ``diagnosis_``."""
+
+    title = "Shifted"
+    needs_labels = True
+
+    def _fit(self, problem: Problem) -> None:
+        X, y = problem.labeled()
+        self.means_ = torch.stack([X[y == k].mean(dim=0) for k in range(problem.n_classes)])
+
+    def _scores(self, X: torch.Tensor) -> torch.Tensor:
+        return X @ self.means_.T
+
+    def transform(self, X: Any) -> np.ndarray:
+        return np.asarray(X)[:, :2]
+
+
+def test_a_method_with_a_transform_of_its_own_is_shown_routed_and_fitted() -> None:
+    data = few_shot_problem()
+    assert "Shifted" in Shifted()._repr_html_()
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert Shifted().set_fit_request(text=True) is not None
+    method = Shifted().fit(data.X, data.y)
+    assert method.predict(data.Xt).shape == data.yt.shape
+    assert method.transform(data.Xt).shape == (len(data.Xt), 2)

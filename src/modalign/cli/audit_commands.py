@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, EncoderName, SplitFile, check_file, command, seed_option
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError, argument, require_choice
@@ -58,6 +59,8 @@ def audit(
 
     check_file(page, ".html", ".htm")
     check_file(out, ".json")
+    if check and "labels" not in check:
+        refuse_unused("with --check labels", "method", "seed")
     for kind in fail_on or ():
         require_choice("--fail-on", kind, KINDS)
     subject = _images_or_features(source, split=split, classes=classes)

@@ -13,7 +13,7 @@ from modalign.cli.multi_label_command import evaluate_multi_label, predict_multi
 from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
-from modalign.core.card_names import MULTI_LABEL, holds
+from modalign.core.card_names import MULTI_LABEL, SEGMENTER, holds
 from modalign.core.errors import InputError, require_choice
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def predict(
     if verify or is_sharded(shards, workers, shard, ray):
         from modalign.shards import predict_shards
 
+        refuse_unused("without --shards, since parts have all probabilities in the order of the source", "top", "sort")
         if out is None or len(images) != 1:
             raise InputError("Expected one source of images and --out, a folder for parts, with --shards.")
         run_sharded(
@@ -209,7 +210,7 @@ def load_classifier(folder: Path, encoder: str | None) -> Classifier:
 
     model = load(folder, encoder=encoder)
     if not isinstance(model, Classifier):
-        raise InputError(
-            f"Expected a classifier in '{folder}', got another kind of model, which does not give one class per image."
-        )
+        kind = {MULTI_LABEL: "a multi-label model", SEGMENTER: "a segmenter"}
+        got = next((what for card, what in kind.items() if holds(folder, card)), "another kind of model")
+        raise InputError(f"Expected a classifier with one class per image in '{folder}', got {got}.")
     return model

@@ -80,6 +80,8 @@ def segment(
     refuse_unused("with --dataset, the data set that lies there", "root")
     if source is None or out is None:
         raise InputError("Expected photos and a folder for their masks: modalign segment PHOTOS --classes … --out DIR.")
+    if fit_on is None and model is None:
+        refuse_unused("with --fit-on or --model", "transductive")
     if (gpua is None) != (fit_on is None):
         raise InputError("Expected --gpua and --fit-on together: a vision-only encoder, and photos to learn from.")
     from modalign.data.items import load_items

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modalign.core.features import Features
 
 PARTS = {"", "train", "validation", "test", "unlabeled"}
+_USUAL = {"val": "validation", "valid": "validation", "dev": "validation"}
 """Allowed parts of an image."""
 
 
@@ -49,7 +50,7 @@ def check_parts(parts: Any, n: int, path: str | Path | None = None) -> tuple[str
     """``parts`` of n images, of a file at ``path``, or none."""
     if isinstance(parts, str):
         parts = (parts,)
-    present = {old: new for new, old in FORMER_PARTS.items()}
+    present = {old: new for new, old in FORMER_PARTS.items()} | _USUAL
     parts = tuple(present.get(str(part), str(part)) for part in parts)
     if len(parts) not in (0, n) or not set(parts) <= PARTS:
         place = "" if path is None else f" in '{path}'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from modalign.data.names import quoted
 from modalign.data.splits.division import part_within, purposes
 
 NO_LABEL = "-1"
+_NEGATIVE = re.compile(r"\s*-\d+\s*")
 """Label of an image whose class is unknown, as written in tables."""
 _ABSENT = {"nan", "none", "null", "n/a", "na", "nil", "<na>", "?", "unknown", "unlabeled"}
 _LISTS = {".txt", ".csv", ".tsv", ".json", ".lst", ".mat"}
@@ -98,10 +100,14 @@ class Listing:
             self.documents[name] = blob
 
     def leave_unlabeled(self) -> None:
-        """Take blank labels, and -1 among at least two other labels, for no label; note labels that may mean none."""
+        """Take blank labels, and -1 among at least two other labels, for no label; note labels that may mean none.
+
+        Beside other negative labels -1 is a value like these.
+        """
         self.keys = [None if key is None or not key.strip() else key for key in self.keys]
         named = set(self.keys) - {None, NO_LABEL}
-        if len(named) > 1 and (n := self.keys.count(NO_LABEL)):
+        negative = any(key is not None and _NEGATIVE.fullmatch(key) for key in named)
+        if len(named) > 1 and not negative and (n := self.keys.count(NO_LABEL)):
             self.keys = [None if key == NO_LABEL else key for key in self.keys]
             self.notes.append(
                 f"label '{NO_LABEL}' means no label: {n} {'image is' if n == 1 else 'images are'} unlabeled"

@@ -123,6 +123,12 @@ def test_predictions_are_written_with_their_scores(items: Items, tmp_path: Path)
     coco = json.loads(convert_labels(items, "coco", tmp_path / "a.json", predictions=made).read_text())
     assert [c["name"] for c in coco["categories"]] == [*NAMES, "none of these"]
     assert coco["annotations"][1] == {"id": 2, "image_id": 2, "category_id": 2, "score": 0.6}
+    for name in items.ids:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(items.read(items.ids.index(name)))
+    again = load_items(tmp_path / "a.json")
+    assert (again.labels == UNLABELED).all()  # predictions are no labels
+    assert "20 annotations with a score are predictions and not read as labels" in again.notes
     tasks = json.loads(convert_labels(items, "label_studio", tmp_path / "b.json", predictions=made).read_text())
     assert tasks[2]["predictions"][0]["score"] == 0.6
     assert "annotations" not in tasks[2]

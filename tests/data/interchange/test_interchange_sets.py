@@ -112,7 +112,7 @@ def test_the_categories_of_boxes_are_a_set(sets: LabeledSets, tmp_path: Path) ->
 
 @pytest.mark.parametrize("format", ["coco", "label_studio", "fiftyone", "webdataset"])
 def test_predicted_sets_are_written_with_their_scores(format: str, sets: LabeledSets, tmp_path: Path) -> None:
-    """The score is that of the class of which the model is least sure."""
+    """The score of a set is that of the class of which the model is least sure; in COCO each class has its own."""
     P = np.where(sets.matrix == 1, 0.9, 0.2)
     P[4] = (0.4, 0.2, 0.8)
     made = MultiLabelPredictions(sets.items.ids, NAMES, P, (P > 0.5).astype(np.int8))
@@ -125,8 +125,12 @@ def test_predicted_sets_are_written_with_their_scores(format: str, sets: Labeled
         assert tasks[4]["predictions"][0]["score"] == pytest.approx(0.6)
         assert tasks[7]["predictions"][0]["result"][0]["value"]["choices"] == list(NAMES)
         return
+    if format == "coco":  # likewise
+        written = json.loads(place.read_text())["annotations"]
+        found = {(entry["image_id"] - 1, entry["category_id"] - 1): entry["score"] for entry in written}
+        assert found == {(i, k): P[i, k] for i, k in np.argwhere(made.answers == 1).tolist()}
+        assert (load_label_sets(place).matrix == UNKNOWN).all()
+        return
     found = load_label_sets(place)
     shown = {sets.items.read(i): row for i, row in enumerate(made.answers.tolist())}
-    if format == "coco":
-        shown = {data: row if any(row) else [UNKNOWN] * 3 for data, row in shown.items()}
     assert {found.items.read(i): row for i, row in enumerate(found.matrix.tolist())} == shown

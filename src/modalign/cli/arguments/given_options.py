@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import typer
 from modalign.core.errors import InputError
 
 _OUTPUTS = ("out", "page", "confusion", "figure", "record")
-_MODEL_FILES = (".json", ".safetensors")
+_CARDS = ("card.json", "multi_label.json", "segmenter.json", "_card.json", "_manifest.json", "masks.json")
+_STORED = (".safetensors", ".parquet")
 _PICTURES = (".png", ".svg")
+_LISTS = (".csv", ".tsv", ".txt", ".lst")
+_CELL = re.compile(r"[\t\n\r,;\"]+")
 _given: dict[str, str] = {}  # parameter → option, of the command that is running
 
 
@@ -40,7 +44,16 @@ def refuse_unused(reason: str, *names: str) -> None:
 
 
 def require_apart(parameters: Mapping[str, Any]) -> None:
-    """Raise if an output is a file that the command reads: an input, a file of a model, or a picture of a source."""
+    """Raise if an output is a file that the command reads, or another output.
+
+    A command reads its inputs, the files of a model, and the pictures of a folder or list.
+    """
+    named: dict[Path, str] = {}
+    for name in _OUTPUTS:
+        for output in _paths(parameters.get(name)):
+            other = named.setdefault(Path(os.path.abspath(output)), name)
+            if other != name:
+                raise InputError(f"Expected different files for --{other} and --{name}, got '{output}' for both.")
     inputs = [path for name, value in parameters.items() if name not in _OUTPUTS for path in _paths(value)]
     for name in _OUTPUTS:
         for output in _paths(parameters.get(name)):
@@ -65,5 +78,16 @@ def _reads(path: Path, output: Path) -> bool:
         inside = os.path.isdir(path) and output.resolve().is_relative_to(path.resolve())
     except OSError:
         return False
-    own = _MODEL_FILES if os.path.isfile(path / "card.json") else _PICTURES
-    return inside and output.suffix.lower() in own
+    if inside:
+        return output.name in _CARDS or output.suffix.lower() in (*_STORED, *_PICTURES)
+    return output.suffix.lower() in _PICTURES and path.suffix.lower() in _LISTS and _lists(path, output)
+
+
+def _lists(path: Path, output: Path) -> bool:
+    """Whether a text file names a file, relative to its own folder or by an absolute path."""
+    try:
+        text = path.read_text("utf-8", errors="replace")
+    except OSError:
+        return False
+    cells = (cell for cell in _CELL.split(text) if cell.endswith(output.name))
+    return any(os.path.isfile(path.parent / cell) and os.path.samefile(path.parent / cell, output) for cell in cells)

@@ -30,11 +30,11 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
     """The images of documents, given as (path, content, part), each in the folder of its images.
 
     An image may have several annotations of one category, such as boxes; with several categories it has a set of
-    labels. Without any it is unlabeled.
+    labels. Without any it is unlabeled. An annotation with a ``score`` is a prediction and no label.
     """
     names: list[str] = []
     rows: list[tuple[str, object, Label, str]] = []
-    stray = 0
+    stray = predicted = 0
     for path, content, part in documents:
         require_format(is_coco(content), "the keys images, annotations and categories of COCO", path)
         categories = _categories(content, path)
@@ -43,21 +43,24 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
         images = _by_id(content, "images", path)
         rows += _rows(images, labels, path, part)
         stray += len(labels.keys() - images.keys())
+        predicted += sum("score" in entry for entry in content["annotations"])
     used = {name for _, _, label, _ in rows for name in ((label,) if isinstance(label, str) else label or ())}
     what = " and ".join(f"'{path}'" for path, _, _ in documents)
     listing = listed(rows, what, [name for name in names if name in used] if len(documents) else names)
+    if predicted:
+        listing.notes.append(f"{predicted} annotations with a score are predictions and not read as labels")
     if stray:
         listing.notes.append(f"annotations of {stray} image ids that the COCO file does not list are left out")
     return listing
 
 
 def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dict[str, Any]:
-    """The document of images in the folder of the file; an answer of a model has a ``score``."""
+    """The document of images in the folder of the file; an answer of a model has its ``score``."""
     annotations: list[dict[str, Any]] = []
     for i, row in enumerate(rows):
-        for name in row.names:
+        for place, name in enumerate(row.names):
             entry = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": class_names.index(name) + 1}
-            annotations.append(entry | ({"score": row.score} if row.score is not None else {}))
+            annotations.append(entry | ({"score": row.scores[place]} if row.scores else {}))
     return {
         "info": {"description": "classes of images"},
         "images": [
@@ -100,7 +103,8 @@ def _labels(content: dict[str, Any], categories: dict[int | str, str], path: str
         image, category = entry.get("image_id"), entry.get("category_id")
         known = isinstance(image, (int, str)) and isinstance(category, (int, str)) and category in categories
         require_format(known, "annotations of an image and a known category", path, entry)
-        labels.setdefault(cast("int | str", image), []).append(categories[cast("int | str", category)])
+        own = labels.setdefault(cast("int | str", image), [])
+        own += [categories[cast("int | str", category)]] * ("score" not in entry)
     return labels
 
 

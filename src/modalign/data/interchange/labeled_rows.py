@@ -73,6 +73,8 @@ class LabeledRow:
     score : float or None
         Probability of a predicted label, or the lowest probability that a predicted set is right about a class; None
         for a label that a person gave.
+    scores : tuple of float, default=()
+        Probability of each of the predicted ``names``.
     """
 
     name: str
@@ -80,6 +82,7 @@ class LabeledRow:
     label: Label
     part: str
     score: float | None = None
+    scores: tuple[float, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,12 +119,14 @@ def rows_of(items: Items, predictions: AnsweredImages | AnsweredSets | None = No
     labels: Sequence[Label]
     if hasattr(predictions, "names"):
         labels, scores = predictions.names, P.max(axis=1)
+        each = [(score,) for score in scores.tolist()]
     else:
         labels = label_sets(predictions.answers, predictions.class_names)
         scores = np.where(predictions.answers == 1, P, 1 - P).min(axis=1)
+        each = [tuple(row[shown == 1].tolist()) for row, shown in zip(P, predictions.answers, strict=True)]
     return [
-        LabeledRow(name, items.blobs[place[name]], label, str(items.parts[place[name]]), score)
-        for name, label, score in zip(predictions.ids, labels, scores.tolist(), strict=True)
+        LabeledRow(name, items.blobs[place[name]], label, str(items.parts[place[name]]), score, of_names)
+        for name, label, score, of_names in zip(predictions.ids, labels, scores.tolist(), each, strict=True)
     ]
 
 

@@ -20,7 +20,7 @@ from modalign.data.interchange.parquet_tables import write_parquet
 from modalign.data.interchange.roboflow_classes import write_class_tables
 from modalign.data.interchange.tar_samples import write_tar
 from modalign.data.items import load_items, load_with_sets
-from modalign.data.label_sets import LabeledSets, load_label_sets
+from modalign.data.label_sets import LabeledSets, load_label_sets, note_on_sets
 
 _FOLDERS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str], Path], None]] = {
     "fiftyone": write_fiftyone,
@@ -108,7 +108,7 @@ def _named_rows(
     """The class names and the rows of the images with their labels, or with predictions."""
     if predictions is None and not isinstance(images, LabeledSets):
         items, several = load_with_sets(images)
-        if not several:
+        if not several and not note_on_sets(items):
             return list(items.class_names), rows_of(items)
         images = load_label_sets(images)
     if predictions is None:

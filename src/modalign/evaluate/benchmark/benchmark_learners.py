@@ -88,8 +88,13 @@ class VectorLearner(TaskLearner[VectorMethod]):
         names = [part.data.class_names[c] for c in part.classes]
         place = {name: column for column, name in enumerate(self.names)}
         if all(name in place for name in names):
-            columns = [place[name] for name in names]
-            scores = self._scores(images)[:, columns]
+            every = self._scores(images)
+            if every.shape[1] != len(self.names):
+                raise InputError(
+                    f"Expected a labeled image of every class where there is no class text, got images of "
+                    f"{every.shape[1]} of {len(self.names)} classes."
+                )
+            scores = every[:, [place[name] for name in names]]
         else:
             scores = self._for_other_classes(part).scores(images)
         found = np.full(len(part.rows), UNLABELED, dtype=np.int64)

@@ -82,9 +82,8 @@ def read_vectors(
         described = None if sentence_files is None else sentence_files.descriptions
         lines = class_sentences(features.class_names, templates, described)
         text, missing = _embedded_text(name, features, encoder, lines, device)
-        return replace(
-            _of_features(name, file, features), given_text=text, sentence_files=sentence_files, notes=missing
-        )
+        read = _of_features(name, file, features)
+        return replace(read, given_text=text, sentence_files=sentence_files, notes=(*read.notes, *missing))
     lists = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
     if "test" not in lists or any(f"{part}_labels" not in arrays for part in lists):
         raise InputError(
@@ -112,9 +111,13 @@ def _of_features(name: str, file: Path, features: Features) -> BenchmarkSet:
     """What ``modalign embed`` wrote, without class text."""
     if not (features.labels != UNLABELED).any():
         raise InputError(f"Expected labeled images in '{file}', got none.")
-    split = official_split_of(features) or draw_split(features.labels)
+    official = official_split_of(features)
     names = features.class_names or tuple(f"class {k}" for k in range(int(features.labels.max()) + 1))
-    return BenchmarkSet(name, features.labels, names, split, given=features)
+    notes: tuple[str, ...] = ()
+    if official is None and (marked := sorted(set(features.parts) - {""})):
+        notes = (f"{name} marks images as {' and '.join(marked)}, not as train and test: all of them are divided anew",)
+    split = official or draw_split(features.labels)
+    return BenchmarkSet(name, features.labels, names, split, given=features, notes=notes)
 
 
 def _embedded_text(

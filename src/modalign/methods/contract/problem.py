@@ -162,7 +162,8 @@ class ProblemReader(Parametrized):
     ) -> Tensor | None:
         """Set ``classes_`` and ``class_names_``; return the text in their order, ``own`` (names of X) first."""
         if y is None and (self.needs_labels or text is None):
-            raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+            instead = "" if self.needs_labels else f"; without labels give {argument('text')}, one vector per class"
+            raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None{instead}.")
         if text is None:
             assert y is not None
             found = Classes.of_labels(y, own)

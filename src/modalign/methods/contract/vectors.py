@@ -162,6 +162,7 @@ class VectorMethod(ProblemReader):
         self.__dict__.pop("temperature_", None)
         self.__dict__.pop("fitted_answers_", None)
         self._fit(problem)
+        self.__dict__.setdefault("diagnosis_", {})  # also of a method of another package that sets none
         if not hasattr(self, "temperature_"):
             known = held_out(problem.validation)
             self.temperature_ = 1.0

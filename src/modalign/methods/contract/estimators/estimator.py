@@ -100,7 +100,7 @@ def complete_class(cls: type[Parametrized]) -> Any:
 
     new_class: Any = type(cls)
     own = {"__module__": cls.__module__}
-    if not hasattr(cls, "transform"):
+    if not hasattr(cls, "_transformed"):  # that of a MappingMethod, which scikit-learn then wraps
         return new_class(cls.__name__, (cls, BaseEstimator), own)
     return new_class(cls.__name__, (cls, TransformerMixin, BaseEstimator), own | {"transform": cls._transformed})
 
