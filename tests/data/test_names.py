@@ -164,3 +164,11 @@ def test_keys_that_become_one_class_are_reported() -> None:
     assert naming.index == {"Grand Piano": 0, "grand_piano": 0, "owl": 1}
     assert any("'Grand Piano', 'grand_piano' are taken for one class, 'grand piano'" in note for note in naming.notes)
     assert name_classes(["Cat", "kitten"], {"Cat": "cat", "kitten": "cat"}).notes == (), "a mapping says so itself"
+
+
+def test_the_sign_of_a_number_counts() -> None:
+    assert normalize("-1") == normalize(" -1 ") != normalize("1")
+    assert normalize("grand-piano") == normalize("grand piano")
+    with pytest.raises(InputError, match="'-1'"):
+        name_classes(["-1", "0"], ["0", "1"])
+    assert not name_classes(["-1", "1"]).notes

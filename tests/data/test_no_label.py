@@ -38,6 +38,17 @@ def test_minus_one_against_one_is_a_class(tmp_path: Path) -> None:
     assert load_items(table(tmp_path, ["1", "-1", "1"])).class_names == ("1", "-1")
 
 
+def test_minus_one_is_the_class_that_given_names_say(tmp_path: Path) -> None:
+    path = table(tmp_path, ["1", "-1", "0", "-1"])
+    names = tmp_path / "names.txt"
+    names.write_text("-1\n0\n1\n")
+    for classes in (["-1", "0", "1"], names):
+        items = load_items(path, classes=classes)
+        assert items.class_names == ("-1", "0", "1")
+        assert items.labels.tolist() == [2, 0, 1, 0]
+        assert not items.notes
+
+
 def test_minus_one_beside_other_negative_labels_is_a_class(tmp_path: Path) -> None:
     assert load_items(table(tmp_path, ["-1", "-2", "-3", "-1"])).class_names == ("-1", "-2", "-3")
 

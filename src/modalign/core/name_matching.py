@@ -20,14 +20,17 @@ _AMERICAN = tuple(
         (r"grey", "gray"),
     )
 )
+_NEGATIVE = re.compile(r"\s*-\d+(\.\d+)?\s*")
 
 
 def normalize(name: str) -> str:
     """Normalize case, underscores, hyphens and repeated blanks: ``Grand_Piano`` equals ``grand piano``.
 
-    Unicode is normalized as well, for example é written as one character or as two.
+    Unicode is normalized as well, for example é written as one character or as two. The sign of a number stays.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    if _NEGATIVE.fullmatch(folded):
+        return folded.strip()
     return " ".join(re.sub(r"[_\-\s]+", " ", folded).split())
 
 

@@ -62,6 +62,8 @@ class Listing:
         Skipped files that may be split files.
     given : list of str
         Names of all entries of a list in order, including those left out; empty for other sources.
+    minus_one : list of int
+        Rows whose label -1 was taken for no label.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -81,6 +83,7 @@ class Listing:
     hidden: int = 0
     documents: dict[str, Blob] = field(default_factory=dict)
     given: list[str] = field(default_factory=list)
+    minus_one: list[int] = field(default_factory=list)
 
     def add(self, name: str, blob: Blob, key: str | None = None, part: str = "") -> None:
         """Add an image."""
@@ -108,15 +111,23 @@ class Listing:
         named = set(self.keys) - {None, NO_LABEL}
         negative = any(key is not None and _NEGATIVE.fullmatch(key) for key in named)
         if len(named) > 1 and not negative and (n := self.keys.count(NO_LABEL)):
+            self.minus_one = [i for i, key in enumerate(self.keys) if key == NO_LABEL]
             self.keys = [None if key == NO_LABEL else key for key in self.keys]
-            self.notes.append(
-                f"label '{NO_LABEL}' means no label: {n} {'image is' if n == 1 else 'images are'} unlabeled"
-            )
+            images = "image is" if n == 1 else "images are"
+            self.notes.append(f"label '{NO_LABEL}' means no label: {n} {images} unlabeled")
         if absent := sorted({key for key in named if key is not None and key.casefold() in _ABSENT}):
             are = "is a class" if len(absent) == 1 else "are classes"
             self.notes.append(f"{quoted(absent)} {are}; leave labels empty where they are unknown")
         dropped = {key for key in self.classes if not key.strip() or (key == NO_LABEL and key not in self.keys)}
         self.classes = [key for key in self.classes if key not in dropped]
+
+    def restore_minus_one(self) -> None:
+        """Take -1 for a class after all, since it is one of the given class names."""
+        for i in self.minus_one:
+            self.keys[i] = NO_LABEL
+        if self.minus_one:
+            self.classes.append(NO_LABEL)
+            self.notes = [note for note in self.notes if not note.startswith(f"label '{NO_LABEL}' means no label")]
 
     def hold_data_sets(self, names: Sequence[str]) -> None:
         """Note that these folders are data sets of their own, if there are any."""
