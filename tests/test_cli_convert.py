@@ -11,6 +11,7 @@ import modalign as ma
 from modalign import cli
 from modalign.data.digit_pairs import load_digit_pairs
 from modalign.data.digits import load_digits
+from modalign.data.interchange.writing_labels import WRITTEN
 from modalign.model.multi_label import adapt_multi_label
 
 
@@ -67,6 +68,12 @@ def test_sets_of_a_model_of_several_classes(tmp_path: Path, own_cache: None) -> 
     out = tmp_path / "new" / "labels.json"
     assert cli.run(["convert", str(tmp_path / "new"), "coco", "-m", str(tmp_path / "model"), "-o", str(out)]) == 0
     assert [image["file_name"] for image in json.loads(out.read_text())["images"]] == ["0.png", "1.png", "2.png"]
+
+
+def test_the_help_names_every_format(capsys) -> None:
+    assert cli.run(["convert", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(format in shown for format in WRITTEN)
 
 
 @pytest.mark.parametrize(

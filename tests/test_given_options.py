@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from modalign import cli
 from modalign.cli.arguments.given_options import require_apart
 from modalign.core.errors import InputError
 
@@ -50,3 +51,19 @@ def test_two_outputs_are_two_files(tmp_path: Path) -> None:
     given: dict[str, Any] = {"confusion": tmp_path / "a.png", "figure": tmp_path / "b" / ".." / "a.png"}
     with pytest.raises(InputError, match="different files for --confusion and --figure"):
         require_apart(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "m", "photos", "-o", "parts", "--shards", "2", "--top", "3"], "--top without --shards"),
+        (["predict", "m", "photos", "-o", "parts", "--shards", "2", "--sort", "uncertain"], "--sort without --shards"),
+        (["audit", "photos", "--check", "copies", "--method", "gda"], "--method with --check labels"),
+        (["audit", "photos", "--check", "copies", "--seed", "4"], "--seed with --check labels"),
+        (["segment", "photos", "-o", "masks", "--classes", "a;b", "--transductive"], "--transductive with --fit-on"),
+        (["bench", "digits", "--imbalances", "10"], "--imbalances with --protocol long-tail"),
+    ],
+)
+def test_an_option_without_effect_is_refused_before_anything_is_read(arguments: list[str], words: str, capsys) -> None:
+    assert cli.run(arguments) == 2
+    assert f"error: Expected {words}" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -47,6 +48,21 @@ def test_minus_one_is_the_class_that_given_names_say(tmp_path: Path) -> None:
         assert items.class_names == ("-1", "0", "1")
         assert items.labels.tolist() == [2, 0, 1, 0]
         assert not items.notes
+
+
+def test_no_row_gets_another_label_by_the_order_of_a_split_file_or_where_labels_are_ignored(tmp_path: Path) -> None:
+    path, names = table(tmp_path, ["1", "-1", "0", "-1"]), ["-1", "0", "1"]
+    split = tmp_path / "split.json"
+    lists = {
+        "train": [["3.jpg", 0, "-1"], ["0.jpg", 2, "1"]],
+        "val": [],
+        "test": [["2.jpg", 1, "0"], ["1.jpg", 0, "-1"]],
+    }
+    split.write_text(json.dumps(lists))
+    items = load_items(path, classes=names, split=split)
+    found = {name: items.class_names[label] for name, label in zip(items.ids, items.labels, strict=True)}
+    assert found == {"0.jpg": "1", "1.jpg": "-1", "2.jpg": "0", "3.jpg": "-1"}
+    assert (load_items(path, classes=names, labels=-1).labels == -1).all()
 
 
 def test_minus_one_beside_other_negative_labels_is_a_class(tmp_path: Path) -> None:

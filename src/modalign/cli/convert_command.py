@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import command
 from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.card_names import MULTI_LABEL, holds
-
-_LOCATIONS = "a .json, .parquet or .tar file, or a new folder, whichever the format has"
+from modalign.core.errors import require_choice
 
 
 @command()
@@ -23,15 +23,15 @@ def convert(
         str,
         typer.Argument(help="coco, label_studio, parquet, webdataset, fiftyone, roboflow, imagefolder or yolo."),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help=f"What to write: {_LOCATIONS}.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The .json, .parquet or .tar file, or the new folder, to write.")
+    ],
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="A folder written by fit, whose answers replace the labels.")
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
 ) -> None:
     """Write labels, or the answers of a model, in the form of another program."""
-    from modalign.cli.arguments.given_options import refuse_unused
-    from modalign.core.errors import require_choice
     from modalign.data.interchange.writing_labels import WRITTEN, convert_labels
 
     require_choice("format", format, WRITTEN)

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 
 from modalign.cli.arguments.given_options import remember_given
 from modalign.cli.terminal import print_lines
+from modalign.core.card_names import CARD_FILE, MASKS
 from modalign.core.errors import InputError
 from modalign.core.renaming import warn_renamed
 
@@ -30,8 +31,7 @@ UNFORESEEN = 70
 NO_READER = 141
 """Exit code if the program that read the output has ended, such as ``| head``."""
 _CHECKPOINT = "training.json"  # the card of modalign.tune.training_state, without importing torch
-_PARTS = "_card.json"  # of modalign.core.part_files
-_MASKS = ("masks.partial.jsonl", "masks.json")  # of modalign.segmentation.mask_folder, without importing torch
+_MASKS = ("masks.partial.jsonl", MASKS)  # of modalign.segmentation.mask_folder, without importing torch
 _EMBEDDING = (
     "embed", "fit", "compare", "predict", "evaluate", "explain", "figures", "audit", "search", "studio", "demo",
 )  # fmt: skip
@@ -95,7 +95,7 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
             if default_cache().is_dir():
                 kept.append(f"image vectors computed so far in the cache '{default_cache()}'")
     checkpoint, record, out = options.get("checkpoint"), options.get("record"), options.get("out")
-    if out is not None and (Path(out) / _PARTS).is_file():
+    if out is not None and (Path(out) / CARD_FILE).is_file():
         kept.append(f"finished parts in '{out}'")
     if command == "segment" and out is not None and any((Path(out) / name).is_file() for name in _MASKS):
         kept.append(f"the masks of finished photos in '{out}'")

@@ -1,11 +1,17 @@
-"""Card files of models that are not classifiers; a name is enough to tell the kind of a folder without loading it."""
+"""Names of the files that describe what a folder holds, by which its kind is known without loading it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+CLASSIFIER = "card.json"
 MULTI_LABEL = "multi_label.json"
 SEGMENTER = "segmenter.json"
+CARD_FILE, MANIFEST_FILE = "_card.json", "_manifest.json"
+"""Of features and answers in parts."""
+MASKS = "masks.json"
+
+CARDS = (CLASSIFIER, MULTI_LABEL, SEGMENTER, CARD_FILE, MANIFEST_FILE, MASKS)
 
 
 def holds(folder: str | Path, card: str) -> bool:

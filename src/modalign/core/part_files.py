@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.card_names import CARD_FILE as CARD_FILE
+from modalign.core.card_names import MANIFEST_FILE as MANIFEST_FILE
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError, require
 from modalign.core.features_card import Quarantined
@@ -33,7 +35,6 @@ from modalign.core.files.mapped import Streamed
 from modalign.core.labels import UNLABELED
 
 FORMAT_OF_PARTS = "modalign-parts/1"
-CARD_FILE, MANIFEST_FILE = "_card.json", "_manifest.json"
 PART_NAME = re.compile(r"part-[0-9a-f]{20}\.parquet")
 FEATURES_KIND, ANSWERS_KIND = "features", "answers"
 _MAPPED = "_features-{}.safetensors"

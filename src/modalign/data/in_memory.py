@@ -74,7 +74,7 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
             f"Expected images, none of {quoted(missing, 3)} is a file." + did_you_mean(first.name, siblings(first))
         )
     listing.classes = list(dict.fromkeys(key for key in keys if key is not None))
-    listing.leave_unlabeled()
+    listing.written = True
     listing.numbered = are_indices(labels)
     divide_by_folders(listing)
     return listing

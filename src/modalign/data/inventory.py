@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -62,8 +62,8 @@ class Listing:
         Skipped files that may be split files.
     given : list of str
         Names of all entries of a list in order, including those left out; empty for other sources.
-    minus_one : list of int
-        Rows whose label -1 was taken for no label.
+    written : bool, default=False
+        Whether the keys are labels as somebody wrote them, of which blanks and -1 may mean no label.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Listing:
     hidden: int = 0
     documents: dict[str, Blob] = field(default_factory=dict)
     given: list[str] = field(default_factory=list)
-    minus_one: list[int] = field(default_factory=list)
+    written: bool = False
 
     def add(self, name: str, blob: Blob, key: str | None = None, part: str = "") -> None:
         """Add an image."""
@@ -102,16 +102,16 @@ class Listing:
         if is_split_file(name):
             self.documents[name] = blob
 
-    def leave_unlabeled(self) -> None:
+    def leave_unlabeled(self, known: Collection[str] = ()) -> None:
         """Take blank labels, and -1 among at least two other labels, for no label; note labels that may mean none.
 
-        Beside other negative labels -1 is a value like these.
+        -1 is a class if it is one of the ``known`` names, and beside other negative labels.
         """
         self.keys = [None if key is None or not key.strip() else key for key in self.keys]
         named = set(self.keys) - {None, NO_LABEL}
         negative = any(key is not None and _NEGATIVE.fullmatch(key) for key in named)
-        if len(named) > 1 and not negative and (n := self.keys.count(NO_LABEL)):
-            self.minus_one = [i for i, key in enumerate(self.keys) if key == NO_LABEL]
+        is_class = negative or NO_LABEL in known
+        if len(named) > 1 and not is_class and (n := self.keys.count(NO_LABEL)):
             self.keys = [None if key == NO_LABEL else key for key in self.keys]
             images = "image is" if n == 1 else "images are"
             self.notes.append(f"label '{NO_LABEL}' means no label: {n} {images} unlabeled")
@@ -120,14 +120,7 @@ class Listing:
             self.notes.append(f"{quoted(absent)} {are}; leave labels empty where they are unknown")
         dropped = {key for key in self.classes if not key.strip() or (key == NO_LABEL and key not in self.keys)}
         self.classes = [key for key in self.classes if key not in dropped]
-
-    def restore_minus_one(self) -> None:
-        """Take -1 for a class after all, since it is one of the given class names."""
-        for i in self.minus_one:
-            self.keys[i] = NO_LABEL
-        if self.minus_one:
-            self.classes.append(NO_LABEL)
-            self.notes = [note for note in self.notes if not note.startswith(f"label '{NO_LABEL}' means no label")]
+        self.numbered &= NO_LABEL not in self.classes
 
     def hold_data_sets(self, names: Sequence[str]) -> None:
         """Note that these folders are data sets of their own, if there are any."""

@@ -23,7 +23,7 @@ from modalign.data.folders import list_folder
 from modalign.data.in_memory import are_indices, label_keys, list_memory, name_entries
 from modalign.data.interchange.format_detection import is_document, list_document, list_export, list_object
 from modalign.data.interchange.tar_samples import add_sample_labels
-from modalign.data.inventory import NO_LABEL, Listing, has_image_suffix
+from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
 from modalign.data.names import did_you_mean, name_classes, read_classes, siblings
 from modalign.data.remote import remote_address
@@ -124,6 +124,8 @@ def load_with_sets(
     else:
         found = list_object(source) if labels is None or ignore else None
         listing = found or list_memory(source, None if ignore else labels, addresses=addresses)
+    if listing.written:
+        listing.leave_unlabeled(() if classes is None else read_classes(classes))
     if not listing.ids and not listing.quarantined:
         detail = f" ({'; '.join(listing.all_notes())})" if listing.all_notes() else ""
         shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
@@ -152,8 +154,6 @@ def _benchmark(source: str | os.PathLike[str]) -> Items | None:
 
 def _items(listing: Listing, classes: object) -> Items:
     own = (listing.classes or None) if listing.ordered else None
-    if classes is not None and listing.minus_one and NO_LABEL in read_classes(classes):
-        listing.restore_minus_one()
     naming = name_classes(listing.classes, own if classes is None else classes, indices=listing.numbered)
     return Items(
         ids=tuple(listing.ids),

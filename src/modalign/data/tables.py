@@ -88,7 +88,7 @@ def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
     _divide(listing, {part for _, part, _ in seen.values()})
     labels = {label for label, _, _ in seen.values() if label is not None}
     listing.classes = sorted(labels, key=natural_key)
-    listing.leave_unlabeled()
+    listing.written = True
     if repeated:
         listing.notes.append(f"dropped {repeated} repeated row{'s' if repeated > 1 else ''}")
     return listing

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import find_objects
 
+from modalign.core.card_names import MASKS
 from modalign.core.errors import InputError
 from modalign.core.features import Quarantined
 from modalign.core.files import append_line, make_folder, parse_json, read_json, read_text, require_own_folder, write
@@ -28,7 +29,6 @@ from modalign.segmentation.rle import class_runs, compress_counts
 from modalign.segmentation.segmented import Segmentation, none_label
 
 FORMAT = "modalign-masks-1"
-DOCUMENT = "masks.json"
 MODEL = "model"
 """Where a fitted segmenter may lie in the folder."""
 _JOURNAL = "masks.partial.jsonl"
@@ -104,7 +104,7 @@ class MaskFolder:
         images = [self._entries[file] for file in ids if file in self._entries]
         document = {**self.head, "images": images, "quarantined": [vars(q) for q in quarantined]}
         make_folder(self.folder)
-        write(self.folder / DOCUMENT, _document(document))
+        write(self.folder / MASKS, _document(document))
         self._journal.unlink(missing_ok=True)
         return document
 
@@ -112,7 +112,7 @@ class MaskFolder:
         """Return file → entry of photos finished by an earlier run with the same settings; remove other journals."""
         entries: dict[str, dict[str, Any]] = {}
         with suppress(InputError):  # none, or not whole: then nothing of it is kept
-            document = read_json(self.folder / DOCUMENT, "masks of an earlier run", _LIMIT)
+            document = read_json(self.folder / MASKS, "masks of an earlier run", _LIMIT)
             if isinstance(document, dict) and self._is_same(document) and isinstance(document.get("images"), list):
                 entries |= self._whole(document["images"])
         if self._journal.is_file():
@@ -139,7 +139,7 @@ class MaskFolder:
 
 def check_mask_folder(folder: str | Path) -> None:
     """Raise unless masks can be written to a folder: it is new, empty, or of an earlier run."""
-    card = _JOURNAL if (Path(folder) / _JOURNAL).is_file() else DOCUMENT
+    card = _JOURNAL if (Path(folder) / _JOURNAL).is_file() else MASKS
     require_own_folder(folder, "masks of an earlier run", card, lambda name: name in (MODEL, LOCK))
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from modalign.core.card_names import CLASSIFIER
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Features, Quarantined
 from modalign.core.labels import UNLABELED
@@ -149,7 +150,7 @@ class AnsweringJob:
             columns = answer_columns(found.probabilities, found.names, rejected)
             return PartRows(found.ids, digests(found.ids), columns, found.quarantined)
 
-        card = hashlib.sha256((Path(self.model) / "card.json").read_bytes()).hexdigest()
+        card = hashlib.sha256((Path(self.model) / CLASSIFIER).read_bytes()).hexdigest()
         classes = list(model.class_names)
         return compute, {
             "model": card,

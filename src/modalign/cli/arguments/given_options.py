@@ -10,10 +10,10 @@ from typing import Any
 
 import typer
 
+from modalign.core.card_names import CARDS
 from modalign.core.errors import InputError
 
 _OUTPUTS = ("out", "page", "confusion", "figure", "record")
-_CARDS = ("card.json", "multi_label.json", "segmenter.json", "_card.json", "_manifest.json", "masks.json")
 _STORED = (".safetensors", ".parquet")
 _PICTURES = (".png", ".svg")
 _LISTS = (".csv", ".tsv", ".txt", ".lst")
@@ -79,7 +79,7 @@ def _reads(path: Path, output: Path) -> bool:
     except OSError:
         return False
     if inside:
-        return output.name in _CARDS or output.suffix.lower() in (*_STORED, *_PICTURES)
+        return output.name in CARDS or output.suffix.lower() in (*_STORED, *_PICTURES)
     return output.suffix.lower() in _PICTURES and path.suffix.lower() in _LISTS and _lists(path, output)
 
 

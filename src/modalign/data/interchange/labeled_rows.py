@@ -16,7 +16,7 @@ from modalign.core.features import UNLABELED
 from modalign.core.label_matrix import UNKNOWN, check_separable, label_sets
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, image_path_error
 from modalign.data.decoding.sniff import sniff
-from modalign.data.inventory import Listing
+from modalign.data.inventory import NO_LABEL, Listing
 from modalign.data.names import natural_key, quoted
 from modalign.data.splits.division import part_called
 
@@ -189,9 +189,8 @@ def listed(
         check_separable(key for key in found if key in classes)
         classes = ()
     listing.classes, listing.ordered = list(classes) or sorted(found, key=natural_key), bool(classes)
-    if not classes:
-        listing.leave_unlabeled()
-    keys = listing.classes
+    listing.written = not classes
+    keys = set(listing.classes) - {NO_LABEL}
     listing.numbered = not classes and bool(keys) and all(key.isdecimal() for key in keys)
     if any(listing.parts):
         listing.division = what

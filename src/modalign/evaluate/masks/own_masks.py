@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.card_names import MASKS
 from modalign.core.errors import InputError, argument
 from modalign.core.files import read_json, read_text
 from modalign.core.name_matching import did_you_mean, match_names, quoted
@@ -19,7 +20,7 @@ from modalign.data.names import natural_key
 from modalign.evaluate.masks.confusion_counts import ConfusionCounter
 from modalign.evaluate.masks.iou import SegmentationScores
 from modalign.segmentation.mask_entries import is_class_entry, is_image_entry
-from modalign.segmentation.mask_folder import DOCUMENT, FORMAT
+from modalign.segmentation.mask_folder import FORMAT
 from modalign.segmentation.mask_png import Color, mask_size, read_mask, read_palette
 from modalign.segmentation.segmented import label_type, none_label
 
@@ -168,9 +169,9 @@ def evaluate_masks(
 
 def read_document(folder: str | Path) -> dict[str, Any]:
     """The content of ``masks.json`` in a folder that ``segment`` wrote."""
-    path = Path(folder) / DOCUMENT
+    path = Path(folder) / MASKS
     if not path.is_file():
-        raise InputError(f"Expected a folder of masks written by segment, '{folder}' has no {DOCUMENT}.")
+        raise InputError(f"Expected a folder of masks written by segment, '{folder}' has no {MASKS}.")
     document = read_json(path, "masks", _LIMIT)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InputError(f"Expected the format {FORMAT} in '{path}', got {str(document)[:40]!r}; run segment again.")

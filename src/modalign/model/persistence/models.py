@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from modalign.core.card_names import CLASSIFIER
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.files import CardFormat, require_path
 from modalign.core.record import plain, versions
@@ -34,7 +35,7 @@ FORMAT = CardFormat(
     family="modalign-model",
     version=2,
     what="a model",
-    file="card.json",
+    file=CLASSIFIER,
     entries={
         "method": str,
         "parameters": dict,
