@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,6 +135,27 @@ def test_points_of_the_curve_are_graded_on_the_same_images_after_a_restart(
     assert session_summary(again)["curve"] == points
     assert (again.labeling.labels == session.labeling.labels).all()
     again.close()
+
+
+def test_a_refit_of_older_labels_does_not_replace_a_newer_or_thorough_one(
+    session: Session, digits: Items, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(session, session.next_rows("both", 20), digits.labels)
+    fit, newer = session._fit, []
+
+    def slow(*given: Any) -> Any:  # while it computes, another lane learns from more labels, thoroughly
+        old = fit(*given)
+        monkeypatch.setattr(session, "_fit", fit)
+        answer(session, session.next_rows("both", 10), digits.labels)
+        newer.append(session.refit_now(thorough=True))
+        return old
+
+    monkeypatch.setattr(session, "_fit", slow)
+    older = session.refit_now()
+    assert older.n_labels < newer[0].n_labels
+    assert session.answers is newer[0]
+    session.refit_now()  # a fast one of the same labels
+    assert session.answers is newer[0]
 
 
 def test_classes_are_added_merged_and_followed_by_the_answers(session: Session, digits: Items) -> None:

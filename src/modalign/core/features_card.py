@@ -18,25 +18,6 @@ if TYPE_CHECKING:
 PARTS = {"", "train", "validation", "test", "unlabeled"}
 """Allowed parts of an image."""
 
-DIVISIONS = {
-    "train": "train",
-    "training": "train",
-    "trainval": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validate": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "tests": "test",
-    "testing": "test",
-    "holdout": "test",
-    "heldout": "test",
-    "eval": "test",
-    "evaluation": "test",
-}
-"""Words for the parts of a data set. An evaluation set counts as a test set, so that it is not used for training."""
-
 
 @dataclass(frozen=True)
 class Quarantined:
@@ -68,7 +49,7 @@ def check_parts(parts: Any, n: int, path: str | Path | None = None) -> tuple[str
     """``parts`` of n images, of a file at ``path``, or none."""
     if isinstance(parts, str):
         parts = (parts,)
-    present = {old: new for new, old in FORMER_PARTS.items()} | DIVISIONS
+    present = {old: new for new, old in FORMER_PARTS.items()}
     parts = tuple(present.get(str(part), str(part)) for part in parts)
     if len(parts) not in (0, n) or not set(parts) <= PARTS:
         place = "" if path is None else f" in '{path}'"

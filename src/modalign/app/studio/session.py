@@ -98,6 +98,7 @@ class Session(VectorView):
         self.curve = Curve(labeling.log.folder)
         self.first = self._before_labels()
         self._take(self.first)
+        self._learned = (0, False)  # stamp of the labels that the answers are of, and whether they are thorough
         self.fast, self.slow = Lane("refit", self._touch), Lane("background", self._touch)
         if labeling.taught.any():  # as it was left
             self.request_refit()
@@ -121,7 +122,10 @@ class Session(VectorView):
             self.slow.request("thorough refit", partial(self.refit_now, thorough=True), PAUSE)
 
     def refit_now(self, *, thorough: bool = False) -> Answers:
-        """Fit to the current labels and use the result; a thorough one only if no label has changed meanwhile."""
+        """Fit to the current labels, and use the result unless one of newer labels, or a thorough one, is in use.
+
+        A thorough result is used only if no label has changed meanwhile. Both lanes fit at the same time.
+        """
         with self.lock:
             stamp, ids, names = self.labeling.stamp, self.labeling.class_ids, self._names()
             labels = self._taught_labels(ids)
@@ -131,7 +135,9 @@ class Session(VectorView):
             self._fit(labels, ids, self.class_text(names), thorough) if (labels != UNLABELED).any() else self.first
         )
         with self.lock:
-            if ids == self.labeling.class_ids and (stamp == self.labeling.stamp or not thorough):
+            current = stamp == self.labeling.stamp or not thorough
+            if ids == self.labeling.class_ids and current and (stamp, thorough) >= self._learned:
+                self._learned = stamp, thorough
                 self._take(answers)
                 self._keep(answers)
         return answers

@@ -8,7 +8,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from modalign.core.features_card import DIVISIONS
+DIVISIONS = {
+    "train": "train",
+    "training": "train",
+    "trainval": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validate": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "tests": "test",
+    "testing": "test",
+    "holdout": "test",
+    "heldout": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+"""Words for the parts of a data set. An evaluation set counts as a test set, so that it is not used for training."""
 
 _FILLERS = re.compile(  # test_set, val images, testset, train2017, images_train, 1-test
     r"[\W_]+(set|data|images|imgs|split)$|set$|\d{4}$|^(data|images|imgs|split|\d+)[\W_]+"
