@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ N, K, D, D_TEXT = 50_000, 100, 1280, 512
 WEIGHT, EPSILON, TOLERANCE = 0.9, 0.01, 1e-5
 REQUIRED = {"update": 10.0, "procrustes": 5.0}
 MAX_SWEEPS = 3000
+PART: dict[str, Any] = {"max_iterations": 2, "tolerance": 1e-6, "steps": 5}  # of a fit: enough to see its memory
 
 
 def problem(n: int, classes: int, part: int = 0) -> tuple[Tensor, Tensor]:
@@ -145,8 +146,8 @@ def compared() -> list[dict[str, Any]]:
     return rows
 
 
-def streamed(n: int, classes: int, updates: int = 2, tolerance: float = 1e-6) -> dict[str, Any]:
-    """A memory-mapped problem in half precision, fitted with a few updates of the plan, in bounded memory.
+def streamed(n: int, classes: int, settings: Mapping[str, Any] = PART) -> dict[str, Any]:
+    """A memory-mapped problem in half precision, fitted in bounded memory.
 
     Memory does not depend on how many updates there are, nor on how exact each of them is.
     """
@@ -160,7 +161,7 @@ def streamed(n: int, classes: int, updates: int = 2, tolerance: float = 1e-6) ->
         Z.flush()
         features = np.load(file, mmap_mode="r")
         del Z, part
-        method = GPUA(random_state=0, max_iterations=updates, tolerance=tolerance, steps=5)
+        method = GPUA(random_state=0, **settings)
         with Watch() as watch:
             seconds, _ = timed(
                 partial(method.fit, features, text=text.numpy(), clip_features=features[:, D - D_TEXT :])
@@ -234,14 +235,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.speed_gpua", description=__doc__.split("\n\n")[0])
     parser.add_argument("--full", action="store_true", help="also a memory-mapped problem of 200,000 images")
     parser.add_argument("--images", type=int, metavar="N", help="only a memory-mapped problem of N images")
-    parser.add_argument("--updates", type=int, default=2, help="of the plan, with --images")
-    parser.add_argument("--tolerance", type=float, default=1e-6, help="marginal error of each, with --images")
+    parser.add_argument("--updates", type=int, default=PART["max_iterations"], help="of the plan, with --images")
+    parser.add_argument("--tolerance", type=float, default=PART["tolerance"], help="of its marginals, with --images")
+    parser.add_argument("--default-settings", action="store_true", help="the whole fit, with --images")
     parser.add_argument("--threads", type=int, default=1, help="threads for both sides")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    given = (options.images, 1000, options.updates, options.tolerance)
-    rows = measure(options.full) if options.images is None else [streamed(*given)]
+    part = PART | {"max_iterations": options.updates, "tolerance": options.tolerance}
+    settings = {} if options.default_settings else part
+    rows = measure(options.full) if options.images is None else [streamed(options.images, 1000, settings)]
     if options.json:
         print(json.dumps(plain({"threads": options.threads, "results": rows, "versions": versions()}), indent=1))
     else:
