@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat: ``python -m bench.speed``, ``python -m bench.real``; ``--json`` for machines."""
+"""Benchmarks: ``python -m bench.speed``, ``python -m bench.real``; ``--json`` for machine-readable output."""

@@ -1,7 +1,7 @@
-"""The benchmarks that need no other data, in a short setting: ``python -m bench``, ``--list`` for what there is.
+"""Run the benchmarks that need no other data, with short settings: ``python -m bench``; ``--list`` lists them.
 
-Each runs in a process of its own. A measurement that misses what is required of it does not stop the others; the exit
-status is 1 then.
+Each runs in its own process. A benchmark that misses its requirement does not stop the others; the exit status is then
+1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Common parts of the benches on real CLIP ViT-B/32 features: the data, accuracies over seeds, the command line."""
+"""Common parts of the benchmarks on real CLIP ViT-B/32 features: the data, accuracies over seeds, the command line."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def few_per_class(y: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def measure(cell: Cell, validation: str) -> Row:
-    """Fit on the shot set for every seed, and mark the answers for the test images once."""
+    """Fit on the shot set for every seed, and score the predictions for the test images once."""
     data, shots = cell.data, cell.shots
     (Xv, yv), (Xt, yt) = data.parts["val"], data.parts["test"]
     X, y = data.parts[f"shots{shots}"] if shots else (Xt[:0], yt[:0])
@@ -163,7 +163,7 @@ def measure(cell: Cell, validation: str) -> Row:
 
 
 def show(rows: Sequence[Row], protocol: str) -> None:
-    """The table, for people."""
+    """Print the table."""
     print(protocol)
     heads = ("data", "shots", "method", "top-1", "over seeds", "test set", "required", "calib.")
     print("{:15} {:>5}  {:18} {:>6}  {:15} {:15} {:>8}  {:>6}  fit".format(*heads))
@@ -177,7 +177,7 @@ def show(rows: Sequence[Row], protocol: str) -> None:
 
 
 def command(name: str, doc: str) -> argparse.ArgumentParser:
-    """The command line of one bench, named and described by its module."""
+    """The command line of one benchmark, named and described by its module."""
     return argparse.ArgumentParser(prog=f"python -m bench.{name}", description=doc.split("\n\n")[0])
 
 

@@ -1,4 +1,4 @@
-"""A class that is added after the fit: how often it is found, and what the other classes lose.
+"""Accuracy on a class that is added after the fit, and its cost for the other classes.
 
     python -m bench.add_class FILE.npz [--heads lfa,gda] [--part val] [--classes 12] [--out FILE.jsonl]
 
@@ -44,7 +44,7 @@ class Left:
         return unit(torch.from_numpy(file[f"{name}_images"][kept].astype(np.float32))), codes
 
     def trial(self, head: str, c: int, seed: int, part: str) -> dict[str, list[float]]:
-        """Class ``c`` left out and added; lists of 0 and 1 an image."""
+        """Class ``c`` left out and added; a list of 0 and 1, one per image."""
         rows = torch.tensor([k for k in range(len(self.text)) if k != c])
         order = torch.cat([rows, torch.tensor([c])])
         place = torch.empty_like(order)
@@ -78,7 +78,7 @@ def _right(scores: Tensor, truth: Tensor) -> list[float]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the rows."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("file", type=Path)
     options.add_argument("--heads", default=",".join(HEADS))

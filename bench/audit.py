@@ -1,4 +1,4 @@
-"""Planted label errors, and how many of them an audit finds: ``python -m bench.audit``.
+"""Precision and recall of the audit on planted label errors: ``python -m bench.audit``.
 
 Needs ``SHARED``, a folder with ``data/clip-vitb32``, for the rows of CLIP; without it the digits alone are measured.
 ``--kind pairs`` replaces labels by the next class in place of any other. The second table has the labels as they are

@@ -99,7 +99,7 @@ def photos(n: int, folder: Path) -> tuple[Items, str]:
 
 
 def seconds(function: Callable[[], object]) -> tuple[float, float]:
-    """Wall and processor seconds of one call, whatever a GPU still has to do included."""
+    """Wall and processor seconds of one call, including pending work of the GPU."""
     wall, cpu = time.perf_counter(), time.process_time()
     function()
     if torch.cuda.is_available():
@@ -108,7 +108,7 @@ def seconds(function: Callable[[], object]) -> tuple[float, float]:
 
 
 def bare_loop(encoder: Encoder, batches: list[dict[str, torch.Tensor]]) -> None:
-    """The network over prepared batches, and the vectors brought to the host: what any pipeline must at least do."""
+    """The network over prepared batches, and the vectors brought to the host: the least work of any pipeline."""
     with torch.inference_mode():
         for batch in batches:
             encoder.model.get_image_features(**batch).pooler_output.cpu()
@@ -209,7 +209,7 @@ def timed(function: Callable[..., object], cpu_seconds: list[float]) -> Callable
 
 
 def widened(encoder: Encoder, items: Items) -> Encoder:
-    """An encoder that is said to make vectors of the usual width, and has made those of ``items`` already."""
+    """An encoder with vectors of the usual width, for which those of ``items`` are in the store."""
     wide = copy.copy(encoder)
     wide.spec = replace(encoder.spec, dim=WIDTH, fingerprint="0" * 64)
     vectors = np.random.default_rng(0).normal(size=(len(items), WIDTH)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Export of every method, and of encoders of every kind: agreement, size, and speed beside torch.
+"""Agreement, size and speed of exports of every method and kind of encoder, compared with torch.
 
     python -m bench.export_matrix [--methods gda,maple] [--out docs/results/export.jsonl]
     python -m bench.export_matrix --methods linear_probe --random-vit-b32 --images 64
@@ -87,7 +87,7 @@ def measured(model: Classifier, folder: Path, images: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the rows."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--methods", help="names separated by commas; all by default")
     options.add_argument("--encoder", default="tiny", help="a name, or the folder of a checkpoint")

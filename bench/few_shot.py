@@ -7,8 +7,8 @@ the shots. Each fit is evaluated once on the test images. Figures: top-1 accurac
 calibration error of ``predict_proba``, zero-shot on the same images, processor seconds of the fit, and what ``auto``
 chose.
 
-``--out FILE.md`` writes tables. The figures of every fit are kept in ``FILE.jsonl`` beside it and read again, so that a
-run that was stopped goes on; delete that file to measure again.
+``--out FILE.md`` writes tables. The figures of every fit are kept in ``FILE.jsonl`` beside it and read again, so that
+an interrupted run can be resumed; delete that file to measure again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ METHODS = (
     "zero_shot", "auto", "anchored_gaussian", "gda", "cmm", "lfa", "tip_adapter", "tip_adapter_f", "linear_probe",
     "cross_modal_probe", "task_res", "clip_adapter", "lp_plus_plus", "clap",
 )  # fmt: skip
-FLOORED = ("auto", "anchored_gaussian", "cmm", "lfa")  # which promise to stay near zero-shot at worst
+FLOORED = ("auto", "anchored_gaussian", "cmm", "lfa")  # required to be at most BELOW points below zero-shot
 BELOW = 0.3  # points that these may lie below zero-shot with text
 
 
@@ -83,7 +83,7 @@ class Row(Judged):
 
 
 def fit_and_mark(cell: Cell, seed: int) -> dict[str, Any]:
-    """One fit, for a seed that also draws the validation images, and its answers for the test images marked."""
+    """Fit with a seed, which also draws the validation images, and score the predictions for the test images."""
     data = cell.data
     (Xs, ys), (Xv, yv), (Xt, yt) = (data.parts[part] for part in (f"shots{cell.shots}", "val", "test"))
     T = data.text if cell.text else None

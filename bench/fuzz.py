@@ -1,11 +1,11 @@
 """Fuzzing of the readers with damaged files: ``python -m bench.fuzz --minutes 10 --seed 0``.
 
-Every trial damages one file, reads it, and counts what must not happen: an exception that is not one of this package (a
+Every trial damages one file, reads it, and counts faults: an exception that is not one of this package (a
 traceback), no answer within 30 seconds, an item that is missing from the lists, a file written elsewhere or a program
 started, a request to the network, a model or a features file that is accepted with other content. A trial is identified
 by ``seed target number`` and can be repeated alone with ``--only``.
 
-The trials run in a process of their own, so that one that hangs or crashes it costs that trial and no more.
+The trials run in a child process, so that a hang or a crash ends one trial only.
 """
 
 from __future__ import annotations

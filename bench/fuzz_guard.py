@@ -1,4 +1,4 @@
-"""Records the side effects of a call: files written elsewhere, programs started, requests to the network.
+"""Record the side effects of a call: files written elsewhere, programs started, requests to the network.
 
 Python reports such things to audit hooks, whichever library does them. A hook cannot be removed, so there is one, which
 records only while a :class:`Guard` is active."""

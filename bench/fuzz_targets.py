@@ -1,7 +1,7 @@
-"""What is damaged, and what must hold: one class for each kind of file.
+"""Files to damage and the conditions that must hold, one class per kind of file.
 
-A trial answers ``accepted``, ``refused`` (one sentence or one reason), ``vanished`` (something is in neither list) or
-``changed`` (accepted with other content than the undamaged file). Any other exception is a fault.
+A trial results in ``accepted``, ``refused`` (one sentence or one reason), ``vanished`` (something is in neither list)
+or ``changed`` (accepted with other content than the undamaged file). Any other exception is a fault.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Target(Protocol):
     name: str
 
     def setup(self, folder: Path) -> None:
-        """Make what is damaged later."""
+        """Create the undamaged files."""
 
     def trial(self, dice: random.Random, folder: Path) -> str:
         """Damage one file, read it, and judge the answer."""

@@ -1,9 +1,9 @@
 """Training steps, embedding and GPUA on a GPU: ``python -m bench.gpu --out docs/results/gpu.md``.
 
-A CLIP of the size of ViT-B/16 with random weights and photos of noise: what a step costs does not depend on what is in
-them. A step is the difference of two fits of which one has two epochs more, over their steps, so that reading text and
-starting cancel; it includes the reading and augmenting of the images. Without a GPU the same runs on the CPU, for
-trying this bench: ``--small``.
+A CLIP of the size of ViT-B/16 with random weights and photos of noise: the cost of a step does not depend on their
+content. A step is the difference of two fits of which one has two epochs more, over their steps, so that reading text
+and starting cancel; it includes the reading and augmenting of the images. Without a GPU the same runs on the CPU, to
+try this benchmark: ``--small``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands killed at random moments and run again: ``python -m bench.kill --rounds 100``.
+"""Commands that are killed at random times and run again: ``python -m bench.kill --rounds 100``.
 
 A round starts a command, kills it (``kill -9``) once or twice, and runs it to its end. Its results must equal those of
 an undisturbed run byte for byte (cards, records and pages without their timings), and no temporary file, old weights

@@ -43,7 +43,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "fair_vectors": ("fair_vectors", {}),
 }
 """Name in the table → method and settings."""
-FLOORED = ("auto", "anchored_gaussian", "gpua")  # of which no more than a point below zero-shot is required
+FLOORED = ("auto", "anchored_gaussian", "gpua")  # required to be at most a point below zero-shot
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""Memory of methods on features that are mapped: ``python -m bench.memory --images 1000000``.
+"""Memory of methods on memory-mapped features: ``python -m bench.memory --images 1000000``.
 
 Synthetic float16 features of width 512 and 100 classes are written to a file and opened, so that they are mapped. Each
 of zero-shot, GPUA (fit and predict all images, the labels unused) and ``compare`` (zero-shot and GDA, 4 labels per
-class, 2 draws) runs in a process of its own. What is measured is the memory that the process adds of its own (pages
-that are not those of mapped files, Linux), at its highest.
+class, 2 draws) runs in a process of its own. The figure is the peak of the anonymous memory (Linux: pages that
+belong to no mapped file) above that before the call.
 """
 
 from __future__ import annotations

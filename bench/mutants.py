@@ -94,7 +94,7 @@ def run(drawn: Sequence[tuple[str, Mutation]], out: Path, timeout: float, second
 
 
 def _try(tree: Path, name: str, mutation: Mutation, timeout: float, sound: dict[str, bool]) -> dict[str, Any]:
-    """What becomes of one mutant."""
+    """The result of one mutant."""
     path, began = tree / name, time.monotonic()
     source = path.read_text("utf-8")
     used = []
@@ -157,7 +157,7 @@ def _own_paths() -> set[Path]:
 
 
 def _import_once() -> None:
-    """What every test imports, so that a forked process has it."""
+    """Import the modules of all tests, so that forked processes share them."""
     import hypothesis
     import pytest
     import scipy.sparse.csgraph

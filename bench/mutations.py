@@ -1,4 +1,4 @@
-"""Small faults that can be written into a source file: one operator, number, condition or statement changed."""
+"""Small faults that can be inserted into a source file: one operator, number, condition or statement changed."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class _Finder:
 
 
 def _warns(node: ast.AST) -> bool:
-    """Whether a node is a call whose arguments are for people alone."""
+    """Whether a node is a call whose arguments are only messages."""
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "warn"
 
 

@@ -1,4 +1,4 @@
-"""RandAugment with Pillow: the plain form of ``bench.speed views``, and the reference of the tests."""
+"""RandAugment with Pillow: the reference form in ``bench.speed views``, and the reference of the tests."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Accuracy on real CLIP ViT-B/32 features of two benchmark data sets: ``python -m bench.real``.
 
-Caltech101, the 68 classes that have a text vector, and Oxford Flowers-102, without text, where class means stand in for
+Caltech101, the 68 classes that have a text vector, and Oxford Flowers-102, without text, where class means replace
 it. The shot sets are the fixed ones of the files, so seeds vary only what a method draws itself (start and batch order)
 and, with ``--validation few``, the validation images: the interval over seeds does not cover other draws of the shots.
 The interval of the test set (Wilson) is in the next column.

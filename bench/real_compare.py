@@ -2,7 +2,7 @@
 
 Caltech101, the 68 classes that have a text vector: training images are drawn for every seed from the validation list,
 choices are made on other images of it, and everything is tested on the test list. With ``--second`` the image vectors
-of a vision-only network and of CLIP are used together, with CLIP as anchor."""
+of a vision-only network and of CLIP are used together (``clip_encoder``)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS = "zero_shot,linear_probe,gpua,lfa,tip_adapter,tip_adapter_f,transclip,c
 
 
 def load(second: bool) -> tuple[Features, ClassText, Features | None, Split]:
-    """Images of both lists below each other, class text, the anchor if it is another space, and the lists."""
+    """Images of both lists concatenated, class text, CLIP's features if the space is another, and the lists."""
     data = Dataset.load("caltech101")
     (X, y), (Xt, yt) = data.parts["val"], data.parts["test"]
     clip, labels, names = np.concatenate([X, Xt]), np.concatenate([y, yt]), data.class_names

@@ -154,7 +154,7 @@ def measure() -> list[Row]:
 
 
 def show(rows: list[Row]) -> None:
-    """The table, for people."""
+    """Print the table."""
     heads = ("zero", "trans.", "ind.", "required")
     print(f"{'fitted on':12} {'n':>5}  {'spaces':14} {'settings':21} {'{:>6} {:>6} {:>6} {:>9}'.format(*heads)}  s")
     for row in rows:

@@ -1,4 +1,4 @@
-"""Results that are saved one by one, so that a stopped bench continues where it was."""
+"""Results that are saved one by one, so that an interrupted benchmark can be resumed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modalign.core.record import plain
 
 
 class Record:
-    """Figures of runs by what was run, one JSON object a line of a file.
+    """Figures of runs, keyed by the settings of the run; one JSON object per line of a file.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ SHARDS = 24
 
 @dataclass(frozen=True)
 class TimedJob(EmbeddingJob):
-    """Vectors, computed ``repeats`` times; every call adds its wall and processor time to a file of its process."""
+    """Computes vectors ``repeats`` times; each call appends its wall and processor time to a file of its process."""
 
     repeats: int = 1
     log: str = ""

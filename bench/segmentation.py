@@ -45,7 +45,7 @@ ENCODERS = ("tiny", "tiny-scenes")
 SCENES_OF = {"textures": (texture_scenes, SIDE), "digits": (digit_scenes, SIDE)}
 """How scenes are drawn, and the shorter side that they are segmented at."""
 KINDS = ("clip", "maskclip", "maskclip-residual", "clearclip", "sclip", "scclip", "window")
-MAPPED = ("clip", "maskclip", "sclip")  # whose mean gain has a bar
+MAPPED = ("clip", "maskclip", "sclip")  # with a required mean gain
 FASTER = {"clip": 0.8, "maskclip": 0.8, "sclip": 0.8, "scclip": 0.5}
 PHOTOS = ((480, 640), (1000, 1500), (3000, 4000), (6000, 8000), (50, 20_000))
 NAMES = tuple(f"thing {i}" for i in range(20))
@@ -85,7 +85,7 @@ def miou(segmenter: ma.Segmenter, pictures: np.ndarray, masks: np.ndarray) -> fl
 
 
 def bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is asked for of each encoder and kind of scenes, in points of mIoU, and what was found."""
+    """The required and the measured values for each encoder and kind of scenes, in points of mIoU."""
     found = []
     for kind, of in dict.fromkeys((row["scenes"], row["encoder"]) for row in rows):
         some = [row for row in rows if (row["scenes"], row["encoder"]) == (kind, of)]
@@ -112,7 +112,7 @@ def bars(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def throughput(turns: int) -> list[dict[str, Any]]:
-    """One row a kind of features: windows a second as a share of those of the bare tower."""
+    """One row per kind of features: windows a second as a share of those of the bare tower."""
     torch.manual_seed(0)
     model = CLIPModel(CLIPConfig(vision_config={"patch_size": 16}, text_config={"num_hidden_layers": 1})).eval()
     tower, windows = VisionTower.of(model), torch.randn(4, 3, 224, 224)
@@ -154,7 +154,7 @@ def memory() -> list[dict[str, Any]]:
 
 
 def show(part: str, rows: list[dict[str, Any]]) -> None:
-    """The table of one part, for people."""
+    """Print the table of one part."""
     print(f"\n{part}")
     for row in rows:
         if part == "quality":
@@ -176,7 +176,7 @@ def show(part: str, rows: list[dict[str, Any]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure what is asked for; 1 if a bar was missed."""
+    """Measure what is requested; 1 if a requirement was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.segmentation", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("parts", nargs="*", default=["quality", "throughput", "memory"], help="what to measure")
     parser.add_argument("--seeds", type=int, default=3, help="of the scenes, from 0")

@@ -1,4 +1,4 @@
-"""ALIGN's two-level transport beside a loop over the pairs of image and class: ``python -m bench.speed align``.
+"""ALIGN's two-level transport compared with a loop over the pairs of image and class: ``python -m bench.speed align``.
 
 The loop is the straightforward form, as in published code: one pair at a time, its M·N token problems solved together
 by textbook sweeps with a check of the error after each, plans held constant in the backward pass, then one call for all
@@ -29,7 +29,7 @@ REQUIRED = 5
 
 
 def measure(full: bool) -> list[dict[str, Any]]:
-    """One row a stopping rule; ``full`` runs the loop five times instead of twice."""
+    """One row per stopping rule; ``full`` runs the loop five times instead of twice."""
     slow = 5 if full else 2
     inputs, mask = problem()
     rows = [
@@ -116,7 +116,7 @@ def compare(
 
 
 def parts(inputs: list[Tensor], mask: Tensor) -> dict[str, Any]:
-    """What of it no solver can save: the three products of patches and words."""
+    """The part that no solver can save: the three products of patches and words."""
     patches = inputs[2].detach().flatten(0, 2)
     words = inputs[3].detach()[mask]
     plans = torch.empty(len(words), len(patches))
@@ -154,7 +154,7 @@ def missed(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, for people."""
+    """Print the table."""
     print("ALIGN's two-level transport beside the loop over pairs, processor seconds (loop, ours)")
     for row in rows:
         if "faster" not in row:

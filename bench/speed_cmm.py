@@ -7,7 +7,7 @@ from the start of that schedule is measured, and every loss of them compared. No
 
 Over a whole schedule single precision cannot decide whether two loops compute the same: where two classes are equally
 near, rounding chooses the hardest one, and from there on the runs part, those of torch's own default and fused AdamW
-as well. Their difference is printed as the yardstick, and ``--full`` compares all losses in double precision too.
+as well. Their difference is printed for comparison, and ``--full`` compares all losses in double precision too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOST_STEPS = 1700  # a whole fit of the default, in steps as published, at d = 5
 
 
 class Plain(nn.Module):
-    """CMM's trainable part, written plainly."""
+    """CMM's trainable part as a plain torch module."""
 
     def __init__(self, weight: Tensor, text: Tensor) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ def _judged_difference(row: dict[str, Any]) -> float:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, for people."""
+    """Print the table."""
     print("CMM's training loop, batch 8, processor seconds")
     for row in rows:
         if "fit" in row:

@@ -1,9 +1,9 @@
-"""DAM's alignment beside its c × c form: ``python -m bench.speed dam``.
+"""DAM's alignment compared with its c × c form: ``python -m bench.speed dam``.
 
-The plain side follows equations 1 to 11 to the letter: a c × c inverse (by Cholesky) for every image and every class,
+The reference follows equations 1 to 11 literally: a c × c inverse (by Cholesky) for every image and every class,
 the maps W of same-modal alignment, and the maps W_IT and W_TI of every pair of an image and a class, each formed in
 O(c²) from its inverse, all in torch with autograd. B = 8 images, N = 100 classes, c = 512, forward and backward;
-processor seconds of the whole step on both sides, outputs and gradients compared. The plain side needs 4 GB.
+processor seconds of the whole step on both sides, outputs and gradients compared. The reference needs 4 GB.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def missed(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, for people."""
+    """Print the table."""
     print("DAM's alignment beside its c × c form, processor seconds (c × c, ours)")
     for row in rows:
         print(

@@ -61,7 +61,7 @@ def problem(n: int, classes: int, part: int = 0) -> tuple[Tensor, Tensor]:
 def textbook_update(
     Z: Tensor, X: Tensor, Y: Tensor, C: Tensor, error: float
 ) -> tuple[Tensor, Tensor, int, float | None]:
-    """The plan, the new centres, the sweeps it took, and the seconds at which :data:`TOLERANCE` was passed.
+    """The plan, the new centers, the sweeps it took, and the seconds at which :data:`TOLERANCE` was passed.
 
     Squared distances, less the squared lengths, are affinities up to a constant for each row.
     """
@@ -213,7 +213,7 @@ def missed(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, for people."""
+    """Print the table."""
     print("GPUA, processor seconds")
     for row in rows:
         size = f"  {row['what']}, n = {row['images']:,}, K = {row['classes']}, d = {row['d']}"

@@ -1,4 +1,4 @@
-"""The mathematics beside the plain form of the same: transport, ridge paths, Procrustes.
+"""Transport, ridge paths and Procrustes compared with reference implementations.
 
 Both sides run in turns on the same data in the same process; the median of the processor seconds of each is compared,
 after a check that they computed the same. ``python -m bench.speed linalg`` or ``python -m bench.speed_linalg``.
@@ -196,7 +196,7 @@ def missed(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, for people."""
+    """Print the table."""
     print("Mathematics beside its plain form, processor seconds (plain, ours), largest relative difference")
     for row in rows:
         required = f" (required {row['required']:g})" if row["required"] else ""

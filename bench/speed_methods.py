@@ -1,9 +1,9 @@
-"""Few-shot methods beside the plain form of the same: ``python -m bench.speed methods``.
+"""Few-shot methods compared with reference implementations: ``python -m bench.speed methods``.
 
 Both sides run one after the other on the same data in the same process, and processor seconds are compared, after a
-check that they found the same: sums of Tip-Adapter's votes per class beside the product with one-hot labels, six
-candidates of the cross-modal probe of which five are dropped on the way beside all six to the end, and CMM's folds
-that take their steps together beside one after the other. ``--full`` takes the published sizes and steps.
+check that the results are equal: sums of Tip-Adapter's votes per class with the product with one-hot labels, six
+candidates of the cross-modal probe by successive halving with all six trained to the end, and CMM's folds trained
+together with folds trained one after the other. ``--full`` takes the published sizes and steps.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def missed(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, for people."""
+    """Print the table."""
     print("Few-shot methods, processor seconds")
     for row in rows:
         print(

@@ -1,4 +1,4 @@
-"""CLIP's text tower under learnable prompts beside the plain 77-token path: the same weights, losses and gradients.
+"""CLIP's text tower with learnable prompts compared with the plain 77-token path, with equal weights and losses.
 
 The tower has the size of ViT-B/16's (width 512, 8 heads, 12 layers, context 77) and random weights; its vocabulary is
 cut, which changes no arithmetic. A class name has one to four tokens (``NAME_TOKENS`` in turn, 1.9 on average, about
@@ -51,7 +51,7 @@ def class_sentences(K: int) -> list[str]:
 
 
 def network() -> CLIPModel:
-    """A CLIP with that text tower, and next to no vision tower."""
+    """A CLIP with that text tower and a minimal vision tower."""
     torch.manual_seed(0)
     text = {
         "hidden_size": WIDTH,
@@ -69,7 +69,7 @@ def network() -> CLIPModel:
 
 
 def plain(model: CLIPModel, sentences: Sentences, prompts: Sequence[Tensor]) -> Tensor:
-    """Features (K, d) of one prompt set, (M, width) a layer, as one writes them first."""
+    """Features (K, d) of one prompt set, (M, width) a layer, in the direct form."""
     text, (K, L) = model.text_model, sentences.ids.shape
     ids = torch.full((K, CONTEXT), END)
     ids[:, :L] = sentences.ids
@@ -155,7 +155,7 @@ def peak_of_training(classes: int, checkpoint: bool, send: Any) -> None:
 
 
 def highest() -> float:
-    """The most memory this process ever held, in GiB; getrusage would count what its parent held (Linux)."""
+    """The peak memory of this process, in GiB; getrusage would count what its parent held (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM"))
 
@@ -185,7 +185,7 @@ def measure(full: bool) -> list[dict[str, Any]]:
 
 
 def headline(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The figure that stands for the module."""
+    """The figure of the headline."""
     return {"coop_text_speedup": next(row["times"] for row in rows if row["case"] == "coop")}
 
 

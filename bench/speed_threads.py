@@ -2,8 +2,9 @@
 
 Every method learns from synthetic vectors and predicts them, with as many threads as there are cores, in torch and in
 the libraries below NumPy, and with one. The two take turns, so that other work on the machine slows both alike, and the
-medians of the wall time are compared. A size is measured where the one before it leaves the time for it; ``--full``
-leaves twelve times as much. Environment variables that set the number of threads are overruled.
+medians of the wall time are compared. A size is measured if the time of the previous size, scaled by the number of
+images, is within a limit; with ``--full`` the limit is twelve times as high. Environment variables that set the number
+of threads are overruled.
 
 ``python -m bench.speed_threads --record FILE.jsonl`` keeps each row as it comes and goes on after an interruption.
 """

@@ -46,7 +46,7 @@ def measure(full: bool) -> list[dict[str, Any]]:
 
 
 def photos(width: int, height: int, count: int) -> list[bytes]:
-    """JPEG files of something with structure on several scales."""
+    """JPEG files with structure on several scales."""
     files = []
     for seed in range(count):
         rng = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ def plain(i: int, data: bytes, *, anew: bool) -> list[np.ndarray]:
 
 
 def drawn(i: int, height: int, width: int) -> tuple[Tensor, Tensor, bool, torch.Generator]:
-    """Squares, the strong view's rectangle, whether it is mirrored, and what RandAugment goes on to draw from."""
+    """Squares, the strong view's rectangle, whether it is mirrored, and the generator for RandAugment."""
     draws = generator("bench", i)
     squares = random_squares(height, width, CROPS, generator=draws)
     rectangle = random_rectangles(height, width, 1, scale=(0.3, 1.0), generator=draws)
@@ -104,7 +104,7 @@ def drawn(i: int, height: int, width: int) -> tuple[Tensor, Tensor, bool, torch.
 
 
 def opened(data: bytes) -> Image.Image:
-    """The plain way to a picture."""
+    """A picture in the plain form."""
     return Image.open(io.BytesIO(data)).convert("RGB")
 
 
@@ -178,7 +178,7 @@ def missed(rows: list[dict[str, Any]]) -> bool:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table, for people."""
+    """Print the table."""
     print(f"{CROPS + 2} views of {SIZE} × {SIZE} an image, processor milliseconds (file anew, once, ours)")
     for row in rows:
         if "mebibytes" in row:

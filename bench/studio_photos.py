@@ -1,4 +1,4 @@
-"""A studio of many photos, as its user waits for it: ``python -m bench.studio_photos FOLDER``.
+"""Waiting times of a studio with many photos: ``python -m bench.studio_photos FOLDER``.
 
 FOLDER holds photos, one folder a class. A server is started twice, first with an empty cache. Then its answers,
 thumbnails made and kept, and a page in headless Chromium that is scrolled. Times are wall seconds, and in parentheses

@@ -1,4 +1,4 @@
-"""Unlabeled sets of several kinds: even, natural, long-tailed, with absent classes, dominated, small."""
+"""Kinds of unlabeled sets: even, natural, long-tailed, with absent classes, dominated by one class, small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy of the methods that learn inside an encoder: ``python -m bench.tower [--method NAME …]``.
+"""Accuracy of the methods that train inside an encoder: ``python -m bench.tower [--method NAME …]``.
 
 On the 1,797 real digits, or on any folder with one sub-folder per class. Half of the images are tested, always the same
 ones; each seed draws the labeled images from the other half and everything random in a method. Methods that need no

@@ -12,7 +12,7 @@ PACKAGES = ("numpy", "pillow", "onnxruntime")
 
 
 def main() -> None:
-    """Make the environment, see that torch is not in it, and classify the photo."""
+    """Create the environment, check that torch is not installed in it, and classify the photo."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("folder", type=Path)
     options.add_argument("photo", type=Path)

@@ -1,6 +1,6 @@
-"""Encoders beside open_clip and transformers: networks with random weights, saved as on the hub and loaded by modalign.
+"""Compare encoders with open_clip and transformers, on networks with random weights saved in the formats of the hub.
 
-``verify_integrations.py`` makes the environment for it.
+``verify_integrations.py`` creates the environment for it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 def prepared(encoder: ClipEncoder) -> Tensor:
-    """The photos as the network of ``encoder`` gets them."""
+    """The photos as inputs of the network of ``encoder``."""
     pictures = [encoder.preprocessing.prepare(photo) for photo in photos()]
     return encoder.preprocessing.inputs(pictures, encoder.device, torch.float32)["pixel_values"]
 
@@ -142,7 +142,7 @@ def with_transformers(folder: Path) -> dict[str, Any]:
 
 
 def configurations() -> tuple[list[str], list[str], list[str]]:
-    """Names in open_clip's list that are read, that are refused, and that are read although the tensors are others."""
+    """Names in open_clip's list that are read, that are refused, and that are read although their tensors differ."""
     read, refused, wrong = [], [], []
     for name in open_clip.list_models():
         try:

@@ -1,7 +1,7 @@
-"""Write one page a method into docs/methods, and what is listed of all, from what their classes say about themselves.
+"""Write docs/methods, one page per method, and the data of ``modalign list``, from the classes of the methods.
 
 python scripts/make_docs.py           write the pages
-python scripts/make_docs.py --check   exit 1 if a page is not what it would write
+python scripts/make_docs.py --check   exit 1 if a page is not current
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Writes what this version saves and exports, with its answers, for tests of later versions.
+"""Write models and exports of this version, with their predictions, for tests of later versions.
 
     python scripts/make_golden.py tests/golden
 
-A folder is named after its format; those that are there stay as they are. Call it when a format gets a new number, and
-keep the folders of the earlier ones. `tests/test_golden.py` opens all of them.
+A folder is named after its format; existing folders are not changed. Run this when the number of a format changes, and
+keep the folders of earlier formats. `tests/test_golden.py` opens all of them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def small_net(*, device: torch.device, store: FeatureStore | None) -> Encoder:
 
 
 def save_answers(folder: Path, model: ma.Classifier) -> None:
-    """Probabilities of the asked digits, and which are rejected."""
+    """Probabilities of the predicted digits, and which are rejected."""
     found = model.predict(load_digits().select(ASKED), reject=REJECT)
     assert found.rejected is not None
     told = {"asked": [ASKED.start, ASKED.stop], "classes": found.class_names, "reject": REJECT}
@@ -94,7 +94,7 @@ def exported(folder: Path) -> None:
 
 
 def save_printed(folder: Path) -> None:
-    """What ``predict.py`` of an exported folder prints: a name and a probability for each of the asked digits."""
+    """What ``predict.py`` of an exported folder prints: a name and a probability for each of the predicted digits."""
     with tempfile.TemporaryDirectory() as place:
         photos = [Path(place, f"{i}.png") for i in ASKED]
         for i, photo in zip(ASKED, photos, strict=True):
@@ -107,7 +107,7 @@ def save_printed(folder: Path) -> None:
 
 
 def main() -> None:
-    """Write what is not there."""
+    """Write the folders that do not exist."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     root = parser.parse_args().folder

@@ -1,7 +1,7 @@
-"""How good the embedded pair is: accuracies of the saved folders, for their cards. Nothing here trains them.
+"""Accuracies of the embedded encoders, for the cards of their folders.
 
-The digits of scikit-learn (1,797 real handwritten digits, 8 x 8) appear in this file only: they are the unseen
-target, looked at after training.
+The digits of scikit-learn (1,797 real handwritten digits, 8 x 8) are read in this file only: training does not
+use them.
 
     python scripts/measure_tiny.py src/modalign/encoders/weights
 """
@@ -159,7 +159,7 @@ def rounded(value: dict | float) -> dict | float:
 
 
 def measurements(weights: Path, names: list[str]) -> dict[str, dict]:
-    """What the cards say about accuracy, for the named folders under `weights`."""
+    """Entries of the cards about accuracy, for the named folders under `weights`."""
     measure = {"tiny": measure_clip, "tiny-vision": measure_vision, "tiny-scenes": measure_clip}
     return {name: {"accuracy": rounded(measure[name](weights / name)), "digits": DIGITS_NOTE} for name in names}
 

@@ -1,4 +1,4 @@
-"""Train the image tower of `tiny` further, on scenes of several drawings, so that its patches know objects.
+"""Train the image tower of `tiny` further on scenes of several drawings, for patch features that identify objects.
 
     python scripts/pretrain_scenes.py --out src/modalign/encoders/weights
 
@@ -103,20 +103,20 @@ def rendered_windows(
 
 @torch.no_grad()
 def validate(model: CLIPModel, text: Tensor, held: dict) -> str:
-    """Shares of right patches, in percent, of digits among ten and textures among six; and how the class token held."""
+    """Accuracy (%) of patches by kind of drawing and of whole digits, and cosines with the class token of `tiny`."""
     x = torch.cat([before_last(model, part) for part in held["windows"].split(256)])
     scores, labels = patch_vectors(model, x) @ text.T, held["labels"]
-    right = []
+    accuracies = []
     for names in (range(10), range(10, 48), sorted({n for n in labels.unique().tolist() if 48 <= n < IGNORED})):
         names = torch.tensor(list(names))
         rows = torch.isin(labels, names)
-        right.append(f"{100 * (names[scores[rows][:, names].argmax(1)] == labels[rows]).float().mean():.1f}")
+        accuracies.append(f"{100 * (names[scores[rows][:, names].argmax(1)] == labels[rows]).float().mean():.1f}")
     found = class_vectors(model, before_last(model, held["pictures"]))
     digits = held["digits"]
     hits = (found[digits >= 0] @ text[: len(DIGIT_NAMES)].T).argmax(1) == digits[digits >= 0]
     cosine = (found * held["vectors"]).sum(1)
     return (
-        f"right patches: digits {right[0]} letters and shapes {right[1]} textures {right[2]} | class token: "
+        f"patches: digits {accuracies[0]} letters and shapes {accuracies[1]} textures {accuracies[2]} | class token: "
         f"digits {100 * hits.float().mean():.1f} cosine {cosine.mean():.4f} (least {cosine.min():.3f})"
     )
 

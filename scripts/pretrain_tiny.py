@@ -1,4 +1,4 @@
-"""Train the embedded pair: a small CLIP and a small self-supervised vision model, on rendered images only.
+"""Train the embedded encoders, a small CLIP and a small self-supervised vision model, on rendered images only.
 
     python scripts/pretrain_tiny.py --out src/modalign/encoders/weights
 
@@ -7,10 +7,10 @@ writes `tiny/` (CLIP) and `tiny-vision/` there, in Hugging Face format, each wit
 data set is read for training. After training, `measure_tiny.py` puts the accuracy on unseen real digits into the
 cards (`--no-measure` leaves it out).
 
-Both image towers are self-supervised: two distorted views of every picture, without labels or sentences, must find
-each other among the batch (SimCLR), and the class token must hold enough to redraw the undistorted picture. The
-CLIP's is then locked, and images and sentences meet in a softmax over the batch (LiT), where every sentence that is
-true of a picture counts as its partner (the renderer knows), so that two sevens in one batch are not pushed apart.
+Both image towers are self-supervised: a contrastive loss pairs two distorted views of each picture in the batch,
+without labels or sentences (SimCLR), and a decoder reconstructs the undistorted picture from the class token. The
+image tower of the CLIP is then frozen, and the text tower is trained by a softmax over the batch (LiT). Every sentence
+that is true of a picture is a positive for it, so that two sevens in one batch are not separated.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def self_supervised(tower: nn.Module, images: np.ndarray, args: argparse.Namespa
 
 
 def train_clip(images: np.ndarray, facts: np.ndarray, args: argparse.Namespace) -> tuple[nn.Module, object]:
-    """A self-supervised image tower, locked; then text tower and projection learn to meet it (LiT).
+    """A self-supervised image tower, frozen; then the text tower and the projection are trained to match it (LiT).
 
     Every third picture brings a sentence, and all true pairs are partners. The image tower keeps what tells any two
     pictures apart, so that a few labels go far; sentences learn where in it their meaning lies.

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def draw_answers(figure: Figure | SubFigure) -> None:
-    """Digits with the answer of a model that learned from the other digits without labels; mistakes in color."""
+    """Digits with the predictions of a model fitted to the other digits without labels; errors in color."""
     digits = load_digits()
     order = np.random.default_rng(4).permutation(len(digits))
     shown, fitted = order[: COLUMNS * ROWS], order[COLUMNS * ROWS :]

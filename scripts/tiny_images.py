@@ -273,7 +273,7 @@ def thing(facts: Facts, rng: np.random.Generator) -> tuple[str, set[str]]:
 
 
 def caption(facts: Facts, rng: np.random.Generator) -> tuple[str, Facts]:
-    """A true sentence about the picture, and the facts it mentions (−1 where it is silent)."""
+    """A true sentence about the picture, and the facts it mentions (−1 for the others)."""
     kind, _, _, ink, ground, style = facts
     phrase, mentioned = thing(facts, rng)
     if rng.random() < 0.06:

@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, Dinov2Config, Din
 CONTEXT = 77
 MEAN, STD = [0.45, 0.45, 0.45], [0.33, 0.33, 0.33]
 START, END = "<|startoftext|>", "<|endoftext|>"
-POSITION = 0.3  # initial spread of the position embeddings; the usual 0.02 drowns in the patches and learns late
+POSITION = 0.3  # initial spread of the position embeddings; with the usual 0.02 the positions are learned late
 TOWER = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": SIZE, "patch_size": 8}
 
 

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before the step. On small transformers, far fewer steps.
+"""Muon: momentum whose matrices are orthogonalized before the step; small transformers need far fewer steps.
 
 Reference: K. Jordan et al., Muon: an optimizer for hidden layers in neural networks (2024). PyTorch's own version
 iterates in bfloat16, matrix by matrix; this one stays in float32 and treats equal shapes together, which is

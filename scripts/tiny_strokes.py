@@ -220,7 +220,7 @@ def smooth(points: np.ndarray, steps: int = 7) -> np.ndarray:
 
 
 def pen_lines(character: str, rng: np.random.Generator, looseness: float = 1.0) -> list[np.ndarray]:
-    """One hand's way of writing `character`: polylines in a box of about [-0.5, 0.5] squared."""
+    """One random handwriting of `character`: polylines in a box of about [-0.5, 0.5] squared."""
     variants = SKELETONS[character]
     weights = np.array([weight for weight, _ in variants])
     strokes = parse(variants[rng.choice(len(variants), p=weights / weights.sum())][1])

@@ -1,9 +1,9 @@
-"""Whether encoders give what open_clip and transformers give for the same weights, in an environment of its own.
+"""Compare encoders with open_clip and transformers on the same weights, in a separate environment.
 
-open_clip needs torchvision, and that another torch than the one that is locked here. So this makes a virtual
-environment in the given folder (6 GB, a few minutes; used again if it is there) with the newest torch, and runs
+open_clip requires torchvision, and torchvision requires another torch than the pinned one. This script creates a
+virtual environment with the newest torch in the given folder (6 GB, a few minutes; reused if it exists) and runs
 ``compare_integrations.py`` in it. With ``--suite`` it runs the tests there, for another version of Python. ``make
-test`` needs none of this.
+test`` does not need it.
 
     python scripts/verify_integrations.py ../integrations --out docs/results/integrations.md
     python scripts/verify_integrations.py ../python3.13 --python python3.13 --suite
@@ -22,7 +22,7 @@ PACKAGES = ("open_clip_torch", "timm", "torchvision", f"{ROOT}[dev]")
 
 
 def main() -> int:
-    """Make the environment if need be, compare or test in it, and return the exit code of that."""
+    """Create the environment if it does not exist, compare or test in it, and return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("environment", type=Path, help="folder of the virtual environment")
     parser.add_argument("--python", default=sys.executable, help="interpreter to make it with")
