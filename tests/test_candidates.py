@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import modalign as ma
 from modalign.cli import app
 from modalign.core.errors import InputError
-from modalign.evaluate.candidates import HEADER, candidate_rows
+from modalign.evaluate.candidates import HEADER, candidate_rows, unfinished
 from modalign.report.evaluation import save_evaluation_page
 
 
@@ -34,6 +34,10 @@ def test_every_candidate_has_a_row_and_a_dash_for_what_was_not_finished(fitted: 
     assert all(len(row) == len(HEADER) for row in shown)
     assert shown[-1] == ["cmm", "–", "–", "", "3.0"]
     assert shown[0][1] == f"{100 * rows[0]['accuracy']:.1f}"
+    assert unfinished(rows) is None
+    note = unfinished([*rows, missed])
+    assert note is not None
+    assert "in the time of the fit: cmm; --time" in note
 
 
 def test_the_page_of_a_loaded_model_lists_the_candidates(

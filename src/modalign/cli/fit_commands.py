@@ -147,7 +147,7 @@ def fit(
             as_json=as_json,
         )  # fmt: skip
         return
-    from modalign.evaluate.candidates import HEADER, candidate_rows
+    from modalign.evaluate.candidates import HEADER, candidate_rows, unfinished
     from modalign.evaluate.outcome import outcome_lines
     from modalign.model.adaptation import adapt
     from modalign.model.persistence import check_destination
@@ -193,7 +193,8 @@ def fit(
     )
     if record["candidates"]:
         print_table(list(HEADER), candidate_rows(record["candidates"]))
-    for note in [*record["notes"], *record["outcome"]["notes"]]:
+    late = unfinished(record["candidates"])
+    for note in [*record["notes"], *record["outcome"]["notes"], *([late] if late else [])]:
         print_lines(f"note: {note}")
     report_quarantine(record["quarantined"])
     print_lines(f"Saved in {out}; {_next_step(model, out, source, split, classes, encoder)}", err=False)

@@ -29,3 +29,11 @@ def candidate_rows(candidates: Sequence[dict[str, Any]]) -> list[list[str]]:
         ]
         for found in candidates
     ]
+
+
+def unfinished(candidates: Sequence[dict[str, Any]]) -> str | None:
+    """Return a sentence that names the candidates without predictions in the given time, None if there is none."""
+    names = [found["name"] for found in candidates if found["accuracy"] is None]
+    if not names:
+        return None
+    return f"not tried or not finished in the time of the fit: {', '.join(names)}; --time SECONDS gives it more"
