@@ -147,8 +147,6 @@ def fit(
             as_json=as_json,
         )  # fmt: skip
         return
-    from modalign.evaluate.candidates import HEADER, candidate_rows, unfinished
-    from modalign.evaluate.outcome import outcome_lines
     from modalign.model.adaptation import adapt
     from modalign.model.persistence import check_destination
     from modalign.tune.training_state import check_checkpoint
@@ -179,11 +177,21 @@ def fit(
     )
     if launched()[0] == 0:  # of several processes with the same model, one
         model.save(out)
-    record = model.record
     if as_json:
         diagnosis = getattr(model.method, "diagnosis_", {})
-        print_json({"out": str(out), "classes": list(model.class_names), "record": record, "diagnosis": diagnosis})
+        about = {"out": str(out), "classes": list(model.class_names)}
+        print_json({**about, "record": model.record, "diagnosis": diagnosis})
         return
+    _print_fit(model, method)
+    print_lines(f"Saved in {out}; {_next_step(model, out, source, split, classes, encoder)}", err=False)
+
+
+def _print_fit(model: Classifier, method: str) -> None:
+    """Print the outcome of a fit, the candidates and the notes."""
+    from modalign.evaluate.candidates import HEADER, candidate_rows, unfinished
+    from modalign.evaluate.outcome import outcome_lines
+
+    record = model.record
     print_lines(
         f"{type(model.method).__name__} on {model.encoder.name}: {len(model.class_names)} classes, fitted to "
         f"{record['images']['train']} images in {record['seconds']:.1f} s.",
@@ -197,7 +205,6 @@ def fit(
     for note in [*record["notes"], *record["outcome"]["notes"], *([late] if late else [])]:
         print_lines(f"note: {note}")
     report_quarantine(record["quarantined"])
-    print_lines(f"Saved in {out}; {_next_step(model, out, source, split, classes, encoder)}", err=False)
 
 
 def _decided(model: Classifier, method: str) -> list[str]:
