@@ -8,7 +8,7 @@ calibration error of ``predict_proba``, zero-shot on the same images, processor 
 chose.
 
 ``--out FILE.md`` writes tables. The figures of every fit are kept in ``FILE.jsonl`` beside it and read again, so that
-an interrupted run can be resumed; delete that file to measure again.
+an interrupted run can be resumed; delete that file to measure again. The page's section "Studies of auto" is kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from bench.accuracy import Dataset, Judged, add_cells, command, few_per_class, parse, report
-from bench.few_shot_tables import tables
+from bench.few_shot_tables import tables, written_by_hand
 from bench.machine import machine
 from bench.resuming import Record
 from modalign.core.progress import track
@@ -74,6 +74,7 @@ class Row(Judged):
     zero_shot: float | None
     calibration_error: float
     seconds: float
+    wall: float | None  # the longest, in seconds; None where it was not measured
     chosen: str
     not_tried: str
     required: float | None
@@ -91,17 +92,18 @@ def fit_and_mark(cell: Cell, seed: int) -> dict[str, Any]:
     settings = {"random_state": seed} if "random_state" in {p.name for p in parameters(cls)} else {}
     model: VectorMethod = cls(**settings, **cell.settings)
     held = few_per_class(yv, min(cell.shots, 4), seed) if cell.validation else np.empty(0, dtype=np.int64)
-    started = time.process_time()
+    began, started = time.perf_counter(), time.process_time()
     if model.cross_validates or model.judges_itself or not cell.validation:
         model.fit(np.concatenate([Xs, Xv[held]]), np.concatenate([ys, yv[held]]), text=T)
     else:
         model.fit(Xs, ys, text=T, validation=(Xv[held], yv[held]))
-    seconds = time.process_time() - started
+    seconds, wall = time.process_time() - started, time.perf_counter() - began
     p = torch.from_numpy(np.asarray(model.predict_proba(Xt), dtype=np.float64))
     return {
         "top1": 100 * float((p.argmax(dim=1).numpy() == yt).mean()),
         "calibration_error": 100 * expected_calibration_error(p / p.sum(dim=1, keepdim=True), torch.from_numpy(yt)),
         "seconds": seconds,
+        "wall": wall,
         "chosen": str(model.diagnosis_.get("ensemble", "")),
         "not_tried": str(model.diagnosis_.get("not_tried", "")),
     }
@@ -118,13 +120,14 @@ def measure(cell: Cell, seeds: int, record: Record) -> Row:
         runs.append(figures)
     interval = mean_interval([run["top1"] for run in runs])
     Xt, yt = cell.data.parts["test"]
+    walls = [run["wall"] for run in runs if "wall" in run]
     base = 100 * float(((Xt @ cell.data.text.T).argmax(axis=1) == yt).mean()) if cell.text else None
     return Row(
         dataset=cell.data.name, text=cell.text, validation=cell.validation, shots=cell.shots, method=cell.method,
         top1=interval.mean, half_width=0.0 if seeds == 1 else (interval.high - interval.low) / 2, zero_shot=base,
         calibration_error=float(np.mean([run["calibration_error"] for run in runs])),
-        seconds=float(np.mean([run["seconds"] for run in runs])), chosen=runs[-1]["chosen"],
-        not_tried=runs[-1]["not_tried"],
+        seconds=float(np.mean([run["seconds"] for run in runs])), wall=max(walls, default=None),
+        chosen=runs[-1]["chosen"], not_tried=runs[-1]["not_tried"],
         required=base - BELOW if base is not None and cell.method in FLOORED else None,
     )  # fmt: skip
 
@@ -183,7 +186,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if options.out is not None:
         where = f"{options.machine or machine()}. {options.note}".strip()
-        options.out.write_text(tables(rows, protocol, where), encoding="utf-8")
+        before = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
+        options.out.write_text(tables(rows, protocol, where) + written_by_hand(before), encoding="utf-8")
     return report(rows, show, options.json, protocol=protocol)
 
 

@@ -25,6 +25,8 @@ Top-1 accuracy on test images of CLIP ViT-B/32 features, in percent.
 `few_shot.jsonl`; fits in that file are not measured again.
 """
 
+STUDIES = "\n## Studies of `auto`\n"  # the part of the page that is written by hand, at its end
+
 
 def tables(rows: Sequence[Row], protocol: str, machine: str) -> str:
     """The page: for each data set, with and without text and validation images, a table of each figure."""
@@ -37,6 +39,9 @@ def tables(rows: Sequence[Row], protocol: str, machine: str) -> str:
         parts.append(_table("accuracy", some, lambda row: f"{row.top1:.1f}{_spread(row)}{_mark(row)}"))
         parts.append(_table("calibration error", some, lambda row: f"{row.calibration_error:.1f}"))
         parts.append(_table("seconds", some, lambda row: f"{row.seconds:.1f}"))
+        timed = [row for row in some if row.method == "auto" and row.wall is not None]
+        if timed:
+            parts.append(_table("wall seconds, longest of the seeds", timed, lambda row: f"{row.wall:.1f}"))
         chosen = [f"| {row.shots} | {row.chosen} | {row.not_tried} |" for row in some if row.chosen]
         if chosen:
             parts.append(
@@ -46,6 +51,12 @@ def tables(rows: Sequence[Row], protocol: str, machine: str) -> str:
                 + "\n"
             )
     return "\n".join(parts)
+
+
+def written_by_hand(page: str) -> str:
+    """The part of an earlier page that is kept."""
+    _, head, text = page.partition(STUDIES)
+    return head + text
 
 
 def _sections(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from bench import few_shot
 from bench.accuracy import Dataset
 from bench.few_shot import Cell, Row, measure
-from bench.few_shot_tables import tables
+from bench.few_shot_tables import STUDIES, tables, written_by_hand
 from bench.resuming import Record
 
 
@@ -57,6 +58,7 @@ def test_tables_hold_every_figure_under_its_method_and_shots() -> None:
             zero_shot=60.0 if text else None,
             calibration_error=2.5,
             seconds=1.5,
+            wall=3.5,
             chosen="",
             not_tried="",
             required=61,
@@ -66,9 +68,19 @@ def test_tables_hold_every_figure_under_its_method_and_shots() -> None:
         for method in ("gda", "zero_shot")
     ]
     page = tables(rows, "a protocol", "a machine")
+    assert "wall seconds" not in page  # which only `auto` has
+    timed = tables([replace(row, method="auto") for row in rows], "a protocol", "a machine")
+    assert timed.count("| wall seconds, longest of the seeds | 1 | 16 |") == 2
+    assert timed.count("| auto | 3.5 | 3.5 |") == 2
     assert page.count("| gda | 54.0 ± 0.5 ✗ | 69.0 ± 0.5 |") == 2
     assert page.count("| accuracy | 1 | 16 |") == page.count("| seconds | 1 | 16 |") == 2
     assert "## drawn, with text, with validation images" in page
     assert page.count("Zero-shot: 60.0") == 1
     assert "a protocol" in page
     assert "a machine" in page
+
+
+def test_what_is_written_by_hand_stays_when_the_page_is_made_again() -> None:
+    page = tables([], "a protocol", "a machine") + STUDIES + "\nA finding.\n"
+    assert page == tables([], "a protocol", "a machine") + written_by_hand(page)
+    assert written_by_hand(tables([], "a protocol", "a machine")) == ""
