@@ -242,6 +242,31 @@ def test_only_changed_photos_and_settings_are_computed_again(tmp_path: Path) -> 
     assert segment_to_folder(other, load_items(photos), out).n_new == 4
 
 
+@pytest.mark.parametrize("stop", [1, 3])  # before the line of the first photo, and of the third
+def test_masks_of_a_stopped_run_are_not_taken_for_those_of_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    photos, out = draw_scenes(tmp_path / "photos", 4), tmp_path / "out"
+    segment_to_folder(ColorSegmenter(), load_items(photos), out)
+    before, append, lines = contents(out), mask_folder.append_line, []
+
+    def stopping(path: Path, line: bytes) -> None:
+        lines.append(line)
+        if len(lines) > stop:
+            raise KeyboardInterrupt
+        append(path, line)
+
+    monkeypatch.setattr(mask_folder, "append_line", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        segment_to_folder(ColorSegmenter(radius=20), load_items(photos), out)
+    monkeypatch.setattr(mask_folder, "append_line", append)
+    changed = contents(out)
+    assert changed["photo000.png"] != before["photo000.png"]
+    assert "masks.json" not in changed
+    segment_to_folder(ColorSegmenter(), load_items(photos), out)
+    assert contents(out) == before
+
+
 def test_a_folder_with_other_files_is_refused_before_any_work(tmp_path: Path) -> None:
     photos = draw_scenes(tmp_path / "photos", 1)
     with pytest.raises(InputError, match=r"holds other files, such as 'photo000\.png'"):

@@ -1,7 +1,8 @@
 """A folder of masks: PNG files per photo and one ``masks.json``, with resumption of killed runs.
 
 Each finished photo has a line in a journal. A run with the same settings skips the photos of the journal, or of the
-``masks.json`` of a run that ended, whose bytes are still the same. The final files do not depend on where a run was
+``masks.json`` of a run that ended, whose bytes are still the same. A run with other settings removes that file before
+it replaces the first mask. The final files do not depend on where a run was
 stopped.
 """
 
@@ -67,7 +68,7 @@ class MaskFolder:
         self._entries = self._finished()
 
     def keep(self, file: str, content: str) -> bool:
-        """Return whether an earlier run has finished a photo with these bytes; otherwise remove its files.
+        """Return whether an earlier run has finished a photo with these bytes; otherwise forget its entry.
 
         Parameters
         ----------
@@ -91,6 +92,8 @@ class MaskFolder:
             make_folder(mask.parent)
         if not self._journal.exists():
             append_line(self._journal, _line({key: self.head[key] for key in ("format", "settings_sha256")}))
+        if not self._same:  # its entries would describe masks of this run
+            (self.folder / MASKS).unlink(missing_ok=True)
         background = not self.colors[0].any()
         write(mask, mask_png(result.labels, len(self.names), background=background))
         write(picture, overlay_png(result.picture(), result.labels, self.names, self.colors))
@@ -111,10 +114,12 @@ class MaskFolder:
     def _finished(self) -> dict[str, dict[str, Any]]:
         """Return file → entry of photos finished by an earlier run with the same settings; remove other journals."""
         entries: dict[str, dict[str, Any]] = {}
+        self._same = False
         with suppress(InputError):  # none, or not whole: then nothing of it is kept
             document = read_json(self.folder / MASKS, "masks of an earlier run", _LIMIT)
             if isinstance(document, dict) and self._is_same(document) and isinstance(document.get("images"), list):
                 entries |= self._whole(document["images"])
+                self._same = True
         if self._journal.is_file():
             lines = read_text(self._journal, "a journal of masks", _LIMIT).splitlines()
             first, *rest = map(_parsed, lines or [""])
