@@ -38,6 +38,9 @@ class Sample:
         Of the draw.
     flag, way : bool and {"left", "right"}
         How.
+    low, high : float, default=0.0 and 1.0
+        Least value; y, largest
+        value.
     free
         Anything.
 
@@ -55,6 +58,8 @@ class Sample:
         seed: Seed = None,
         flag: bool = False,
         way: Literal["left", "right"] = "left",
+        low: Fraction = 0.0,
+        high: Fraction = 1.0,
         free: Any = None,
     ) -> None:
         self.__dict__.update({k: v for k, v in locals().items() if k != "self"})
@@ -144,6 +149,7 @@ def test_meanings_come_from_the_docstring():
     assert found["rate"] == 'Of change, or ``"auto"``.'
     assert found["share"] == "a part."
     assert found["flag"] == found["way"] == "How."
+    assert (found["low"], found["high"]) == ("Least value.", "y, largest value.")
     assert found["free"] == "Anything."
     assert "nothing_" not in found
 
@@ -154,6 +160,8 @@ def test_every_method_explains_and_checks_its_parameters(name):
     for parameter in parameters(cls):
         assert parameter.meaning, f"{cls.__name__}({parameter.name}=…) is not explained"
         assert parameter.annotation is not Any
+    meanings = [parameter.meaning for parameter in parameters(cls)]
+    assert len(set(meanings)) == len(meanings), f"{cls.__name__}: semicolons separate the meanings of several names"
     assert "random_state" in {p.name for p in parameters(cls)}
     check_parameters(cls())
     assert cls.title

@@ -81,8 +81,8 @@ class ALIGN(PromptMethod["AlignLearner"]):
     preset : {"paper", "official_code"}, default="paper"
         The equations as printed, or what the published code computes. Parameters that are None depend on it.
     visual, textual : int, default=4
-        M and N, prompts per modality. They may differ if `coupling` is ``"independent"``, and one may be 0, for frozen
-        images or, with `token_weight` 0, frozen texts.
+        M, visual prompts, where 0 freezes the images; N, textual prompts, where 0 freezes the texts and needs
+        `token_weight` 0. They are equal unless `coupling` is ``"independent"``.
     n_ctx : int, default=2
         b, trained tokens per prompt and layer. The first textual prompt starts as "a photo"; with more
         than four tokens all start at random.

@@ -59,21 +59,21 @@ class LFA(VectorMethod):
     steps : int or None, default=None
         Refinement steps; 0 is the closed form, None selects them.
     max_steps, patience : int, default=200 and 2
-        Largest number of steps to select, and evaluations without a gain after which the refinement stops.
+        Largest number of steps to select; evaluations without a gain after which the refinement stops.
     batch_size : int, default=1024
         Images per step.
     learning_rate, min_learning_rate, weight_decay : float, default=5e-4, 1e-7 and 5e-4
-        First and last learning rate of the cosine, and decoupled weight decay of W.
+        First learning rate of the cosine; last learning rate of the cosine; decoupled weight decay of W.
     n_hard_negatives, margin_scale : int and float, default=3 and 4.0
-        k, competing class texts per image, and s; a smaller s gives larger margins.
+        k, competing class texts per image; s of the margins, which are larger where s is smaller.
     noise, dropout : float, default=0.035 and 0.05
-        Standard deviation of Gaussian noise on the image features, and share of them set to zero, in training.
+        Standard deviation of Gaussian noise on the image features in training; share of them set to zero in training.
     n_evaluations : int, default=12
         Evaluations on held-out images during the refinement.
     criterion : {"log-loss", "accuracy"}, default="log-loss"
         Criterion on held-out images; the other one breaks ties.
     iterations, epsilon : int and float, default=5 and 0.01
-        Without labels: maximum number of updates of P and W, and strength of the entropy of P in units of a cosine.
+        Without labels, the maximum number of updates of P and W; without labels, the entropy of P in units of a cosine.
     rho : float or None, default=None
         KL penalty of equal class sizes without labels; None is a constraint.
     logit_scale : float or None, default=None

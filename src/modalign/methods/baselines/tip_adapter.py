@@ -179,9 +179,9 @@ class TipAdapterF(TipAdapter):
     weight_decay : float, default=0.01
         Decoupled weight decay of the keys.
     alpha, beta : float or "auto", default="auto"
-        Weight and sharpness of the cache; ``"auto"`` selects them on validation images.
+        Weight of the cache, ``"auto"`` selects it on validation images; sharpness of the cache, with the same choice.
     training_alpha, training_beta : float or None, default=None
-        The same in training. None is `alpha` and `beta`, or 1 and 5.5 if these are ``"auto"``.
+        α in training, None is `alpha`, or 1 for ``"auto"``; β in training, None is `beta`, or 5.5 for ``"auto"``.
     stop : int or None, default=None
         Epoch after which training ends, on the schedule of `epochs`; 0 keeps the untrained cache. None is the best on
         validation images, or the last.

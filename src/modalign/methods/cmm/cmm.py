@@ -72,21 +72,21 @@ class CMM(MappingMethod):
     map : bool, default=True
         Whether W is trained. If False, only the texts are.
     batch_size, learning_rate : int and float or None, default=None
-        Images per step and peak learning rate of AdamW. None is 32 and 3e-4; 8 and 1e-4 in ``"paper"``.
+        Images per step, None is 32 (paper: 8); peak learning rate of AdamW, None is 3e-4 (paper: 1e-4).
     min_learning_rate : float or None, default=None
         Final learning rate of the cosine. None keeps it constant; 1e-5 in ``"paper"``.
     warmup_steps, weight_decay : int and float, default=50 and 0.01
-        Steps of linear warmup, and decoupled weight decay of W and T.
+        Steps of linear warmup; decoupled weight decay of W and T.
     init : {"linear", "kaiming", "zero"} or None, default=None
         Initial W: variance 1/(3d), 2/d, or 0 (zero-shot). None is ``"zero"``; ``"linear"`` in ``"paper"``.
     layers : int, default=1
         Residual linear layers, with ReLU between them.
     margin, triplet_weight : float, default=1.0
-        m and weight of the triplet loss; a weight of 0 omits it.
+        m of the triplet loss; weight of the triplet loss, 0 omits it.
     training_zero_shot_weight, zero_shot_weight : float or "auto", default=1.0 and "auto"
-        β in training and in prediction: 0 ignores zero-shot, 1 adds both scores equally, ``"auto"`` selects it.
+        β in training; β in prediction, where 0 ignores zero-shot, 1 adds both equally and ``"auto"`` selects it.
     min_zero_shot_weight, max_zero_shot_weight : float or None, default=None
-        Range of β to select from, in steps of 0.1. None is 1.0 to 2.0; 0.1 to 1.0 in ``"paper"``.
+        Least β to select, None is 1.0 (paper: 0.1); largest β, in steps of 0.1, None is 2.0 (paper: 1.0).
     criterion : {"log-loss", "accuracy"} or None, default=None
         Criterion on held-out images. None is ``"log-loss"``; ``"accuracy"`` in ``"paper"``.
     logit_scale : float or None, default=None

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError, argument
-from modalign.core.labels import UNLABELED, check_names, places_of
+from modalign.core.labels import UNLABELED, check_names, is_missing, places_of
 from modalign.core.name_matching import did_you_mean, match_names, numeral, quoted
 
 
@@ -147,7 +147,7 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
         got = len(labels) if labels.ndim == 1 else f"labels of shape {labels.shape}"
         raise InputError(f"Expected one label {rows} ({n}), got {got}.")
     if labels.dtype.kind in "OT":
-        missing = next((i for i, label in enumerate(labels) if _is_missing(label)), None)
+        missing = next((i for i, label in enumerate(labels) if is_missing(label)), None)
         if missing is not None:
             raise InputError(
                 f"Expected a label {rows}, got {labels[missing]} at {missing} (counted from 0); leave images without a "
@@ -233,12 +233,6 @@ def _require_unambiguous(y: np.ndarray, names: Sequence[str]) -> None:
                 f"Expected labels that mean one class, got {label}, which is row {label} of text and the name of row "
                 f"{place[label]}; give y as names, such as '{names[place[label]]}', or text without names."
             )
-
-
-def _is_missing(label: Any) -> bool:
-    """Return whether a label is None, NaN or a missing value of pandas."""
-    same = label == label
-    return label is None or not isinstance(same, (bool, np.bool_)) or not same
 
 
 def _of_one_kind(labels: np.ndarray) -> np.ndarray:

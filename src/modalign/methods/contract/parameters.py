@@ -184,14 +184,22 @@ def _refuse(owner: str, parameter: Parameter, value: Any) -> None:
 def _meanings(doc: str) -> dict[str, str]:
     """Read the ``Parameters`` section of a numpydoc docstring: name → one line of meaning.
 
-    The meaning is the indented text below ``name : type``, or what follows the colon if there is none.
+    The meaning is the indented text below ``name : type``, or what follows the colon if there is none. Of several names
+    (``a, b : type``), semicolons separate their meanings.
     """
     match = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-{3,}$|\Z)", doc, flags=re.MULTILINE | re.DOTALL)
     if not match:
         return {}
     entries = re.findall(r"^(\w[\w, ]*?)[ ]*(?::[ ]*(.*))?$\n?((?:^[ \t]+.*\n?)*)", match.group(1), flags=re.MULTILINE)
-    return {
-        name.strip(): " ".join((below or inline).split())
-        for names, inline, below in entries
-        for name in names.split(",")
-    }
+    found: dict[str, str] = {}
+    for names, inline, below in entries:
+        meaning, several = " ".join((below or inline).split()), [name.strip() for name in names.split(",")]
+        parts = meaning.removesuffix(".").split("; ")
+        own = len(several) == len(parts) > 1
+        found |= zip(several, map(_sentence, parts) if own else [meaning] * len(several), strict=True)
+    return found
+
+
+def _sentence(text: str) -> str:
+    """``text`` with a full stop and, unless it begins with a symbol of one letter, a capital."""
+    return f"{text[:1].upper() if text[1:2].isalpha() else text[:1]}{text[1:]}."

@@ -58,7 +58,7 @@ class DAM(PromptMethod):
     structures : str or None, default=None
         JSON file with a graph per class in HPT's layout. If None, attention is not modified and a warning is issued.
     visual_prompts, global_prompts : int, default=2
-        Prompts in every layer of the image tower, and of the text tower, where all classes share them.
+        Prompts in every layer of the image tower; prompts in every layer of the text tower, for all classes.
     instance_prompts : int, default=5
         Prompts from the first descriptions of each class, or with a warning from the templates.
     sma : {"both", "text", "image", "none"}, default="both"

@@ -49,9 +49,9 @@ class FAIR(SelfTrained):
     Parameters
     ----------
     crops, keep : int or None, default=16 and 4
-        N, crops per image, and k, the number of them that is used; None is all.
+        N, crops per image; k, the number of crops that is used, where None is all.
     smallest_crop, largest_crop : float, default=0.5 and 0.9
-        α and β.
+        α, least side of a crop, as a share of the shorter side of the image; β, largest side of a crop.
     view : {"crops", "global"}, default="crops"
         Input of the pseudo-labels: the crops, or one random resized crop (FAIR-g).
     crop_from : {"picture", "weak"}, default="picture"
@@ -59,7 +59,7 @@ class FAIR(SelfTrained):
     labeler : {"fair", "clip", "cupl", "wca", "coder"}, default="fair"
         Score (:mod:`~modalign.methods.fair.pseudo_labels`); only "fair" uses `keep`, `alignment`, `crop_weights`.
     image_temperature, text_temperature : float, default=1.0
-        Temperatures of WCA's weights of crops and of prompts.
+        Temperature of WCA's weights of crops; temperature of WCA's weights of prompts.
     wca_keep : int or None, default=None
         Crops that ``labeler="wca"`` uses, those of largest weight; None is all.
     wca_weights : {"softmax", "cls"}, default="softmax"

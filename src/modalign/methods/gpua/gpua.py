@@ -56,7 +56,7 @@ class GPUA(MappingMethod):
     semantic_weight : float, default=0.9
         λ, weight of the CLIP features in the affinity R; 0 uses the visual features only.
     epsilon, tolerance : float, default=0.01 and 1e-6
-        ε, strength of the entropy in units of a cosine; and marginal error of the transport, relative to its mass.
+        ε, strength of the entropy in units of a cosine; marginal error of the transport, relative to its mass.
     class_prior : {"auto", "uniform", "estimate"} or array of shape (K,), default="auto"
         c, share of each class. ``"auto"`` is uniform in ``"paper"`` or if the estimate is nearly uniform.
     rho : float or None, default=None
@@ -65,12 +65,12 @@ class GPUA(MappingMethod):
     loss : {"ths", "adaptive", "triplet", "contrastive", "csls"}, default="ths"
         Loss of the refinement: THS, or one that the paper compares it with.
     max_iterations, steps : int, default=30 and 50
-        Maximum number of updates of P, and gradient steps of the refinement (0 keeps W₀).
+        Maximum number of updates of P; gradient steps of the refinement (0 keeps W₀).
     learning_rate : float or None, default=None
         Length of the first steps relative to W; in ``"paper"`` the factor η of the gradient. None is 0.025, or 0.5
         for η.
     n_hard_negatives, margin_scale, hub_weight : int and float, default=3, 2.0 and 1.0
-        Competing class texts per image in the ranking losses, s of the margins (1 − y_a·y_b) / s, weight of h_c.
+        Competing class texts per image in the ranking losses; s of the margins (1 − y_a·y_b) / s; weight of h_c.
     hubs : {"share", "excess"} or None, default=None
         ``"share"`` is the share of images for which c is a hard negative, as in the paper; ``"excess"`` subtracts its
         mean. None is ``"share"`` in ``"paper"``, else ``"excess"``.
@@ -81,7 +81,7 @@ class GPUA(MappingMethod):
     logit_scale : float or None, default=None
         s, inverse temperature. None is that of the encoder; in ``"paper"`` it is 1 for P(0).
     batch_size, memory : int and float, default=8192 and 1.0
-        Images per step, and GiB for results that are otherwise recomputed in every pass.
+        Images per step; GiB for results that are otherwise recomputed in every pass.
     random_state : int or None, default=None
         Seed of the sample and of the batches. Nothing is drawn if all images fit into one batch.
 
