@@ -127,9 +127,24 @@ def test_wrong_input_is_refused_in_one_sentence(model: Classifier) -> None:
     blind = adapt(load_digits().select(range(20)), method="linear_probe", encoder="tiny-vision", mirror=False)
     with pytest.raises(InputError, match="a text tower to add a class"):
         blind.add_class("letter")
-    told = replace(model, record={**model.record, "sentences": [["round"]] * 9})
-    with pytest.raises(InputError, match="Expected sentences about 'seven'"):
-        told.add_class("seven")
+    described = [[f"a {name} is round"] for name in model.class_names[:8]] + [["a ring"]]
+    for told in ([["round"]] * 9, described):
+        with pytest.raises(InputError, match="Expected sentences about 'seven'"):
+            replace(model, record={**model.record, "sentences": told}).add_class("seven")
+
+
+def test_sentences_follow_the_templates_of_the_fit(model: Classifier) -> None:
+    """Also where a class is called as a word of its template, and behind a class that has sentences of its own."""
+    names = ("photo", "light bulb", *model.class_names[2:])
+    told = [[f"a photo of a {name}, a thing.", f"{name} photo"] for name in names]
+    renamed = replace(model, class_names=names, record={**model.record, "sentences": told})
+    more = renamed.add_class("letter_box")
+    assert more.record["sentences"] == [*told, ["a photo of a letter box, a thing.", "letter box photo"]]
+    again = renamed.add_class("letter", sentences="a sign").add_class("number")
+    assert again.record["sentences"][-1] == ["a photo of a number, a thing.", "number photo"]
+    assert model.add_class("letter", sentences="a sign").add_class("ape").record["sentences"][-1] == [
+        "a photo of an ape."
+    ]
 
 
 @pytest.mark.skipif(not CALTECH.exists(), reason="needs ../shared/data/clip-vitb32/caltech101.npz")

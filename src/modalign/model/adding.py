@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from modalign.core.features import UNLABELED, ClassText
 from modalign.core.name_matching import spelling_key
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
-from modalign.data.text.descriptions import class_sentences
+from modalign.data.text.descriptions import class_sentences, readable
 from modalign.linalg.prototypes import text_prototypes
 from modalign.methods.added.added_classes import AddedClasses
 from modalign.methods.contract.tower import TowerMethod
@@ -79,20 +80,37 @@ def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None
             f"Expected an encoder with a text tower to add a class, '{model.encoder.name}' has none; fit "
             "again with images of the class."
         )
-    usual = class_sentences(model.class_names)
-    before = model.record.get("sentences") or usual
+    before = model.record.get("sentences") or class_sentences(model.class_names)
     if isinstance(sentences, str):
         sentences = [sentences]
     if sentences is not None:
         if not isinstance(sentences, Sequence):
             raise InputError(f"Expected {argument('sentences')} as a list of sentences, got {sentences!r:.60}.")
         return [*before, list(sentences)]
-    if before == usual:
+    fitted = model.class_names[: len(model.class_names) - len(model.record.get("added", []))]
+    if before[: len(fitted)] == class_sentences(fitted):
         return [*before, *class_sentences([name])]
-    first = model.class_names[0].replace("_", " ")
-    if len(before) != len(model.class_names) or not all(first in sentence for sentence in before[0]):
+    frames = _frames(fitted, before[: len(fitted)])
+    if frames is None or len(before) != len(model.class_names):
         raise InputError(
             f"Expected sentences about '{name}', since the model was fitted with descriptions; give "
             f"{argument('sentences', '[…]')}."
         )
-    return [*before, [sentence.replace(first, name.replace("_", " ")) for sentence in before[0]]]
+    return [*before, [start + readable(name) + end for start, end in frames]]
+
+
+def _frames(names: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[tuple[str, str]] | None:
+    """What stands before and behind the name in the sentences of every class; None if no template gave these."""
+    words = [readable(name) for name in names]
+
+    def fits(frame: tuple[str, str], k: int) -> bool:
+        return all(own[k] == frame[0] + word + frame[1] for word, own in zip(words, sentences, strict=True))
+
+    if len({len(own) for own in sentences}) != 1:
+        return None
+    found = []
+    for k, sentence in enumerate(sentences[0]):
+        places = (match.start() for match in re.finditer(f"(?={re.escape(words[0])})", sentence))
+        frames = ((sentence[:at], sentence[at + len(words[0]) :]) for at in places)
+        found.append(next((frame for frame in frames if fits(frame, k)), None))
+    return [frame for frame in found if frame is not None] if None not in found else None
