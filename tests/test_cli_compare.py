@@ -66,6 +66,7 @@ def test_a_features_file_finds_the_encoder_that_it_names(photos: Path, tmp_path:
     [
         (("--methods", "cnm"), "did you mean 'cmm'"),
         (("--shots", "few"), "'all'"),
+        (("--shots", "²"), "'all'"),
         (("--set", "lfa=3"), "method.name=value"),
         (("--set", "lfa.stepz=3"), "did you mean 'steps'"),
         (("--set", "lfaa.steps=3"), "did you mean 'lfa'"),

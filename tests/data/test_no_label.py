@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -120,12 +122,89 @@ def test_a_folder_called_test_beside_folders_with_the_same_classes_is_not_learne
     assert np.unique(load_items(source).labels).tolist() == [0, 1, 2]  # to predict, all are images
 
 
-def test_minus_one_is_no_class_in_frames_either(tmp_path: Path) -> None:
+def in_every_form(folder: Path, columns: dict[str, list[object]]) -> dict[str, object]:
+    """The same rows as a CSV file, as data frames and as a Parquet file; paths are those of ``table``."""
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    pytest.importorskip("pyarrow")
+    table(folder, ["x"] * 4)
+    absolute = {"path": [str(folder / f"{i}.jpg") for i in range(4)]} | columns
+    pandas.DataFrame(absolute).to_csv(folder / "rows.csv", index=False)
+    pandas.DataFrame(absolute).to_parquet(folder / "rows.parquet")
+    frames = {"pandas": pandas.DataFrame(absolute), "polars": polars.DataFrame(absolute)}
+    return {"csv": folder / "rows.csv", "parquet": folder / "rows.parquet"} | frames
+
+
+@pytest.mark.parametrize(
+    ("columns", "names", "labels", "parts"),
+    [
+        ({"label": ["cat", "-1", "dog", " "]}, ("cat", "dog"), [0, -1, 1, -1], ""),
+        ({"label": ["cat ", " cat", "dog", None]}, ("cat", "dog"), [0, 0, 1, -1], ""),
+        ({"label": [0, -1, 2, 0]}, ("0", "2"), [0, -1, 1, 0], ""),
+        ({"label": [1, -1, 1, -1]}, ("1", "-1"), [0, 1, 0, 1], ""),
+        ({"Class Name": ["b", "a", "b", "a"]}, ("a", "b"), [1, 0, 1, 0], ""),
+        ({"tags": ["b", "a", "b", "a"]}, ("a", "b"), [1, 0, 1, 0], ""),
+        ({"label": ["b", "a", "b", "a"], "is_test": [True, False, False, True]}, ("a", "b"), [1, 0, 1, 0], "TttT"),
+        ({"label": ["b", "a", "b", "a"], "is_test": [1, 0, 0, 1]}, ("a", "b"), [1, 0, 1, 0], "TttT"),
+    ],
+)
+def test_a_column_means_the_same_in_a_table_and_in_a_frame(tmp_path: Path, columns, names, labels, parts) -> None:
+    notes = []
+    for form, source in in_every_form(tmp_path, columns).items():
+        items = load_items(source)
+        assert items.class_names == names, form
+        assert items.labels.tolist() == labels, form
+        assert items.parts.tolist() == [{"T": "test", "t": "train"}[c] for c in parts] or not parts, form
+        notes.append([note for note in items.notes if not note.startswith("divided by")])
+    assert notes == notes[:1] * 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "expected"),
+    [
+        (["1", "2", "2", "1"], ["1", "2", "3"], [0, 1, 1, 0]),  # text is the name of a class
+        ([1, 2, 2, 1], ["a", "b", "c"], [1, 2, 2, 1]),  # numbers count
+    ],
+)
+def test_numbers_as_text_are_names_where_the_classes_have_such(tmp_path: Path, labels, classes, expected) -> None:
+    for form, source in in_every_form(tmp_path, {"label": labels}).items():
+        assert load_items(source, classes=classes).labels.tolist() == expected, form
+
+
+def test_a_frame_without_labels_says_which_columns_are_not_read(tmp_path: Path) -> None:
+    for form, source in in_every_form(tmp_path, {"species": ["a", "b", "a", "b"]}).items():
+        assert any("'species'" in note and "unlabeled" in note for note in load_items(source).notes), form
+
+
+def test_missing_values_and_arrays_in_frames(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
-    files = [str(path) for path in sorted(table(tmp_path, ["x"] * 4).parent.glob("*.jpg"))]
-    items = load_items(pandas.DataFrame({"path": files, "label": ["cat", "-1", "dog", "cat"]}))
-    assert items.class_names == ("cat", "dog")
-    assert items.labels.tolist() == [0, -1, 1, 0]
+    table(tmp_path, ["x"] * 4)
+    files = [str(tmp_path / f"{i}.jpg") for i in range(4)]
+    known = pandas.DataFrame({"path": files, "label": pandas.array([0, None, 2, 0], dtype="Int64")})
+    assert load_items(known).labels.tolist() == [0, -1, 1, 0]
+    arrays = pandas.DataFrame({"image": [np.full((8, 8, 3), i, np.uint8) for i in range(3)], "label": ["a", None, "b"]})
+    assert load_items(arrays).labels.tolist() == [0, -1, 1]
+    twice = pandas.DataFrame([[files[0], "a", "b"]], columns=["path", "label", "label"])
+    with pytest.raises(InputError, match="'label' twice"):
+        load_items(twice)
+
+
+@pytest.mark.parametrize(
+    ("told", "names", "labels"),
+    [
+        ([{"label": 0}, {"label": -1}, {"label": 2}], ("0", "2"), [0, -1, 1]),
+        ([{"label": "cat"}, {"label": " "}, {"label": "dog"}], ("cat", "dog"), [0, -1, 1]),
+    ],
+)
+def test_minus_one_and_blanks_are_no_class_in_samples_of_an_archive(tmp_path: Path, told, names, labels) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for i, fields in enumerate(told):
+            for name, data in ((f"{i}.jpg", JPEG + bytes([i])), (f"{i}.json", json.dumps(fields).encode())):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                archive.addfile(entry, BytesIO(data))
+    items = load_items(tmp_path / "a.tar")
+    assert items.class_names == names
+    assert items.labels.tolist() == labels
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from modalign.core.features import ClassText, Features
 from modalign.core.label_matrix import label_matrix, label_sets
 from modalign.data.digit_pairs import load_digit_pairs
 from modalign.data.label_sets import LabeledSets, load_label_sets, note_on_sets
+from modalign.data.names import natural_key
+from modalign.data.tables import safe_cell
 from modalign.evaluate.multi_label_metrics import multi_label_scores
 from modalign.methods import method_class
 from modalign.methods.contract.cross_fitting import cross_fit
@@ -105,6 +108,33 @@ def test_rows_of_one_image_agree_and_names_hold_any_separator_of_lines(folder: P
     table.write_text("path,disc,square\n2.png,1,0\n1.png,0,1\n./1.png,1,1\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"two for './1.png' that differ"):
         load_label_sets(table)
+
+
+@pytest.mark.parametrize(("flag", "classes"), [("is_test", ("cat", "dog")), ("train", ("cat", "dog", "train"))])
+def test_a_column_of_parts_is_no_class_and_a_class_may_be_called_train(
+    flag: str, classes: tuple[str, ...], folder: Path
+) -> None:
+    (folder / "parts.csv").write_text(f"path,cat,dog,{flag}\n0.png,1,0,1\n1.png,0,1,0\n2.png,1,1,0\n")
+    found = load_label_sets(folder / "parts.csv")
+    assert found.class_names == classes
+    assert found.items.parts.tolist() == (["test", "train", "train"] if flag == "is_test" else ["", "", ""])
+
+
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "'"])
+def test_cells_that_no_spreadsheet_computes_read_back(sign: str, folder: Path) -> None:
+    (folder / f"{sign}a\nb.png").write_bytes((folder / "0.png").read_bytes())
+    with (folder / "signs.csv").open("w", newline="") as file:
+        rows = [["path", "label"], [f"{sign}a\nb.png", f"{sign}x"], ["0.png", "y"], ["1.png", f"{sign}x"]]
+        csv.writer(file).writerows([map(safe_cell, row) for row in rows])
+    found = load_label_sets(folder / "signs.csv")
+    assert found.class_names == tuple(sorted([f"{sign}x", "y"], key=natural_key))
+    assert found.items.ids[0] == f"{sign}a\nb.png"
+    with (folder / "columns.csv").open("w", newline="") as file:
+        rows = [["path", f"{sign}x", "y"], [f"{sign}a\nb.png", "1", "0"], ["0.png", "0", "1"]]
+        csv.writer(file).writerows([map(safe_cell, row) for row in rows])
+    again = load_label_sets(folder / "columns.csv")
+    assert again.matrix.tolist() == [[1, 0], [0, 1]]
+    assert again.class_names == (f"{sign}x", "y")
 
 
 def test_an_unnamed_class_is_absent_in_sets_and_unknown_in_columns(folder: Path) -> None:

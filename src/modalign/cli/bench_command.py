@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.arguments.assignments import hyperparameters_by_method
+from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
@@ -96,7 +96,7 @@ def bench(
             protocol=_words(protocol),
             methods=methods if methods in ("all", "vectors") else _words(methods),
             datasets=_words(datasets) if datasets else None,
-            shots=[int(k) if k.isdigit() else k for k in _words(shots)] if shots else None,
+            shots=shots_of(shots) if shots else None,
             seeds=seeds,
             encoder=encoder,
             templates=template or None,

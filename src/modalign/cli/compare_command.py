@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.arguments.assignments import hyperparameters_by_method
+from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, SplitFile, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
@@ -75,7 +75,7 @@ def compare(
         result = run(
             source, text=False if no_text else text, encoder=encoder, clip_encoder=clip_encoder,
             methods=None if methods is None else methods.split(","),
-            shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")],
+            shots=shots_of(shots),
             seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,
             hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,
             jobs=jobs or os.cpu_count() or 1, device=device,

@@ -108,6 +108,14 @@ def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: s
     return [place[found[name]] for name in wanted]
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN or a missing value of pandas."""
+    if isinstance(value, np.ndarray):
+        return False
+    same = value == value
+    return value is None or not isinstance(same, (bool, np.bool_)) or not same
+
+
 def renumbered(labels: np.ndarray, own: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Convert ``labels`` from indices into ``own`` to indices into ``names``; −1 for a name not in ``names``."""
     known, place = match_names(own, names), {name: i for i, name in enumerate(names)}

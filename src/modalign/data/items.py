@@ -124,8 +124,9 @@ def load_with_sets(
     else:
         found = list_object(source) if labels is None or ignore else None
         listing = found or list_memory(source, None if ignore else labels, addresses=addresses)
+    known = () if classes is None else read_classes(classes)
     if listing.written:
-        listing.leave_unlabeled(() if classes is None else read_classes(classes))
+        listing.leave_unlabeled(known)
     if not listing.ids and not listing.quarantined:
         detail = f" ({'; '.join(listing.all_notes())})" if listing.all_notes() else ""
         shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
@@ -136,8 +137,8 @@ def load_with_sets(
         divide_by_found(listing, os.path.dirname(os.path.abspath(source)), classes)
     if ignore:
         listing.keys, listing.classes, listing.several = [None] * len(listing.ids), [], ""
-    elif isinstance(source, (str, os.PathLike)) and is_archive(Path(source)):
-        add_sample_labels(listing, Path(source))
+    elif isinstance(source, (str, os.PathLike)) and is_archive(Path(source)) and add_sample_labels(listing, source):
+        listing.leave_unlabeled(known)
     items = _items(listing, classes)
     return (mark(items, split) if isinstance(split, Split) else items), listing.several
 

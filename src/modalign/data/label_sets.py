@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import Counter
@@ -23,7 +22,8 @@ from modalign.data.copies import learnable
 from modalign.data.items import load_items, load_with_sets
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key, read_classes
-from modalign.data.tables import path_column, posix_path
+from modalign.data.part_columns import find_parts
+from modalign.data.tables import path_column, plain_cell, posix_path, table_rows
 
 SEPARATOR = re.compile(f"[{SEPARATORS}]")
 _SET_TABLES = (".csv", ".tsv", ".txt", ".lst", ".parquet", ".pq")
@@ -219,25 +219,25 @@ def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str,
     path = Path(source)
     if path.suffix.lower() not in (".csv", ".tsv"):
         return None
-    lines = read_text(path, "a table").split("\n")  # and at no other sign, which names may hold
-    rows = list(csv.reader(lines, delimiter=max("\t,;|", key=lines[0].count), skipinitialspace=True)) if lines else []
+    rows = [row for _, row in table_rows(read_text(path, "a table"), path)]
     where = path_column(rows[0]) if rows else None
     if where is None:
         return None
     header, *body = rows
     cells = [[cell.strip() for cell in row] + [""] * (len(header) - len(row)) for row in body if any(row)]
+    _, of_parts = find_parts(header, cells, {where}, labeled=False)
     columns = [
         k
         for k in range(len(header))
-        if k != where and {row[k] for row in cells} <= set(_CELLS) and any(row[k] for row in cells)
+        if k not in of_parts | {where} and {row[k] for row in cells} <= set(_CELLS) and any(row[k] for row in cells)
     ]
     if len(columns) < 2:
         return None
     found: dict[str, list[str]] = {}
     for row in cells:
         labels = [row[k] for k in columns]
-        if found.setdefault(normpath(posix_path(row[where])), labels) != labels:
+        if found.setdefault(normpath(posix_path(plain_cell(row[where]))), labels) != labels:
             raise InputError(
                 f"Expected one row of labels per image, '{path.name}' has two for '{row[where]}' that differ; keep one."
             )
-    return [header[k].strip() for k in columns], found
+    return [plain_cell(header[k].strip()) for k in columns], found

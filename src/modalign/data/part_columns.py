@@ -15,7 +15,7 @@ PartOf = Callable[[Sequence[str]], str]
 
 
 def find_parts(
-    header: Sequence[str], rows: Sequence[Sequence[str]], others: Collection[int | None]
+    header: Sequence[str], rows: Sequence[Sequence[str]], others: Collection[int | None], *, labeled: bool = True
 ) -> tuple[PartOf, set[int]]:
     """Find the columns that specify the part of a row.
 
@@ -30,6 +30,9 @@ def find_parts(
         The cells of every row.
     others : collection of int or None
         Columns with another meaning.
+    labeled : bool, default=True
+        Whether one of these has the labels. In a table without one, yes/no columns may be classes, of which one may be
+        called "train", so that only a column called "is_train" names a part.
 
     Returns
     -------
@@ -45,6 +48,8 @@ def find_parts(
     named += [k for k in free if len(parts[k]) > 1 and "" not in parts[k]]
     yes_no = [k for k in free if values[k] <= _TRUE | _FALSE and values[k] & _TRUE]
     flags = {part: k for k in yes_no if (part := _flagged(names[k]))}
+    if not labeled and len(flags) < len(yes_no):
+        flags = {part: k for part, k in flags.items() if names[k].startswith("is")}
     if flags and not named:
         return partial(_by_flags, flags=flags), set(flags.values())
     if named or called:

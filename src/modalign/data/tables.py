@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 from pathlib import Path, PurePath
+from typing import Any
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_text
@@ -20,8 +21,9 @@ from modalign.data.part_columns import find_parts
 from modalign.data.remote import RemoteBlob, remote_address
 from modalign.data.splits.division import part_called
 
-_PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
-_LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "name", "labels", "classes", "tags")
+PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
+LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "cls", "name", "labels", "classes", "tags")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def is_table(path: PurePath) -> bool:
@@ -108,6 +110,26 @@ def _divide(listing: Listing, values: set[str]) -> None:
 
 def _csv_rows(text: str, path: PurePath, remark: Callable[[str], None]) -> Iterator[tuple[int, str, str | None, str]]:
     """(line, path, label, part as in the file) of every row; ``remark`` gets a note on the columns, or ""."""
+    rows = table_rows(text, path)
+    header = rows[0][1] if rows else []
+    if header and has_image_suffix(header[0]):  # no header: the first line is an image
+        where, header = 0, [""] * max(len(row) for _, row in rows)
+        part_of, taken = find_parts(header, [row for _, row in rows], {where})
+        what = next((k for k in range(1, len(header)) if k not in taken), None)
+    else:
+        where, what = _named_columns(header, path)
+        rows = rows[1:]
+        remark(unused_columns(header, [row for _, row in rows], {where}, what))
+        part_of, _ = find_parts(header, [row for _, row in rows], {where, what}, labeled=what is not None)
+    for line, row in rows:
+        if any(cell.strip() for cell in row):
+            name = plain_cell(row[where]) if len(row) > where else ""
+            label = plain_cell(row[what].strip()) if what is not None and len(row) > what else ""
+            yield line, posix_path(name), label or None, part_of(row)
+
+
+def table_rows(text: str, path: PurePath) -> list[tuple[int, list[str]]]:
+    """The lines and the cells of a table; an InputError if a quotation mark is not closed."""
     lines = [f"{line}\n" for line in text.split("\n")]  # and at no other sign, which names may hold
     delimiter = max("\t,;|", key=lines[0].count)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
@@ -118,57 +140,47 @@ def _csv_rows(text: str, path: PurePath, remark: Callable[[str], None]) -> Itera
     if rows and text.count('"') % 2 and any("\n" in cell for cell in rows[-1][1]):
         first = rows[-2][0] + 1 if len(rows) > 1 else 1
         raise InputError(f"Expected a table in '{path}', line {first}: a quotation mark is not closed.")
-    header = rows[0][1] if rows else []
-    if header and has_image_suffix(header[0]):  # no header: the first line is an image
-        where, header = 0, [""] * max(len(row) for _, row in rows)
-        part_of, taken = find_parts(header, [row for _, row in rows], {where})
-        what = next((k for k in range(1, len(header)) if k not in taken), None)
-    else:
-        where, what = _named_columns(header, path)
-        rows = rows[1:]
-        remark(_unused_columns(header, [row for _, row in rows], where, what))
-        part_of, _ = find_parts(header, [row for _, row in rows], {where, what})
-    for line, row in rows:
-        if any(cell.strip() for cell in row):
-            name = row[where] if len(row) > where else ""
-            label = row[what].strip() if what is not None and len(row) > what else ""
-            yield line, posix_path(name), label or None, part_of(row)
+    return rows
 
 
-def _column_name(cell: str) -> str:
+def column_name(cell: str) -> str:
+    """The name of a column, regardless of case and blanks."""
     return cell.strip().casefold().replace(" ", "_")
 
 
 def path_column(header: list[str]) -> int | None:
     """Column of the paths, by the header."""
-    names = [_column_name(cell) for cell in header]
-    return next((names.index(c) for c in _PATH_COLUMNS if c in names), None)
+    names = [column_name(cell) for cell in header]
+    return next((names.index(c) for c in PATH_COLUMNS if c in names), None)
 
 
 def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     """Columns of the paths and the labels."""
-    names = [_column_name(cell) for cell in header]
+    names = [column_name(cell) for cell in header]
     where = path_column(header)
     if where is None:
         raise InputError(
             f"Expected a column named path, image or file in '{path.name}', got {quoted(header) or 'an empty file'}."
         )
-    return where, next((names.index(c) for c in _LABEL_COLUMNS if c in names and names.index(c) != where), None)
+    return where, next((names.index(c) for c in LABEL_COLUMNS if c in names and names.index(c) != where), None)
 
 
-def _unused_columns(header: list[str], rows: list[list[str]], where: int, what: int | None) -> str:
-    """Return a note on columns that may hold the labels, where none does or another one does, or ""."""
-    names = [_column_name(cell) for cell in header]
+def unused_columns(header: Sequence[str], rows: Sequence[Sequence[str]], used: Set[int], what: int | None) -> str:
+    """Return a note on columns that may hold the labels, where none does or another one does, or "".
+
+    ``used`` are the columns of paths and ids, ``what`` that of the labels.
+    """
+    names = [column_name(cell) for cell in header]
     if what is None:
-        others = [cell.strip() for k, cell in enumerate(header) if k != where and cell.strip()]
+        others = [cell.strip() for k, cell in enumerate(header) if k not in used and cell.strip()]
         if any({row[k].strip() for row in rows if len(row) > k} <= {"0", "1", "-1", ""} for k in range(len(header))):
             return ""  # a column per class, as for sets of labels
-        known = join_alternatives(_LABEL_COLUMNS[:3])
+        known = join_alternatives(LABEL_COLUMNS[:3])
         return (
             f"no column is called {known}, so all images are unlabeled; others are {quoted(others)}" if others else ""
         )
     for k, name in enumerate(names):
-        if name in _LABEL_COLUMNS and k not in (where, what):
+        if name in LABEL_COLUMNS and k != what and k not in used:
             pairs = {(row[what].strip(), row[k].strip()) for row in rows if len(row) > max(k, what)}
             if len(pairs) > min(len({pair[side] for pair in pairs}) for side in (0, 1)):
                 return f"labels are those of column '{header[what].strip()}'; '{header[k].strip()}' holds others"
@@ -184,6 +196,16 @@ def _list_rows(text: str) -> Iterator[tuple[int, str, str | None, str]]:
             yield number, posix_path(match[1]), match[2].strip(), ""
         else:
             yield number, posix_path(line), None, ""
+
+
+def safe_cell(value: Any) -> Any:
+    """Return a cell of a CSV file that a spreadsheet does not read as a formula: with ``'`` before its first sign."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def plain_cell(text: str) -> str:
+    """Return what :func:`safe_cell` was given."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
 
 
 def posix_path(path: str) -> str:

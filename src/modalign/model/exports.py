@@ -14,6 +14,7 @@ import numpy as np
 from modalign.core.errors import InputError, require
 from modalign.core.files import check_writable, replacing, write
 from modalign.core.name_matching import join_alternatives
+from modalign.data.tables import safe_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -25,7 +26,6 @@ OPTIONAL = ("rejected", "transductive")
 """Boolean columns, present only with rejection and for models that keep transductive answers."""
 FIXED = ("id", "name", "probability", *OPTIONAL, "reason")
 """Columns before those of the classes."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def check_output(path: str | Path) -> None:
@@ -165,8 +165,3 @@ def _all_probabilities(predictions: Predictions) -> np.ndarray:
 def _encodable(text: str) -> str:
     """Return ``text`` without halves of surrogate pairs, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def safe_cell(value: Any) -> Any:
-    """Return a cell of a CSV file that a spreadsheet does not read as a formula; see :func:`to_csv`."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,6 +114,38 @@ def test_an_image_without_a_class_stays_without(items: Items, tmp_path: Path) ->
         again = load_items(convert_labels(partly, format, tmp_path / out))
         assert int((again.labels == UNLABELED).sum()) == 1, format
         assert len(again) == 20
+
+
+@pytest.mark.parametrize(
+    ("format", "out", "said"),
+    [
+        ("fiftyone", "f", ["no parts, so that 'train'"]),
+        ("imagefolder", "i", ["1 image of no part", "1 image without a class", "'a/b' as 'a_b'"]),
+        ("yolo", "y", ["1 image of no part", "1 image without a class", "'a/b' as 'a_b'"]),
+        ("roboflow", "r", ["1 image of no part"]),
+        ("coco", "a.json", ["4 of 4 images are not at their names beside"]),
+        ("label_studio", "b.json", ["4 of 4 images are not at their names beside"]),
+        ("parquet", "a.parquet", []),
+        ("webdataset", "a.tar", []),
+    ],
+)
+def test_what_a_format_does_not_hold_is_said(
+    format: str, out: str, said: list[str], items: Items, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    parts, labels = np.array(["train", "", "train", "train"]), np.array([0, 1, UNLABELED, 1])
+    some = replace(items.select(range(4)), labels=labels, class_names=("a/b", "c"), parts=parts)
+    convert_labels(some, format, tmp_path / out)
+    found = [str(warning.message) for warning in recwarn]
+    assert len(found) == len(said)
+    assert all(text in note for text, note in zip(said, found, strict=True))
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_said_where_nothing_is_lost(items: Items, folder: Path, tmp_path: Path) -> None:
+    for format, out in (("parquet", "a.parquet"), ("yolo", "y"), ("roboflow", "r")):
+        convert_labels(items, format, tmp_path / out)
+    document = convert_labels(items, "coco", folder / "labels.json")
+    document.unlink()
 
 
 def test_predictions_are_written_with_their_scores(items: Items, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def test_twenty_images_keep_their_sets(format: str, sets: LabeledSets, tmp_path:
         expected = sorted((data, row if any(row) else (UNKNOWN,) * 3, part) for data, row, part in expected)
     if format == "fiftyone":
         expected = [(data, row, "") for data, row, _ in expected]
-    source = written(sets, format, tmp_path)
+    with warnings.catch_warnings(record=True) as said:
+        source = written(sets, format, tmp_path)
+    assert any("of none of the classes" in str(warning.message) for warning in said) == (format in ("coco", "roboflow"))
     again = load_label_sets(source)
     assert again.class_names == NAMES
     assert content(again) == expected

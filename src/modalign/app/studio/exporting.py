@@ -24,7 +24,7 @@ from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import UNLABELED
 from modalign.core.files import make_folder, require_own_folder, write
 from modalign.data.blobs import FileBlob
-from modalign.model.exports import safe_cell
+from modalign.data.tables import safe_cell
 
 TABLES = ("labels.csv", "predictions.csv", "label-studio.json", "coco.json")
 FOLDERS = "sorted"

@@ -101,7 +101,7 @@ class Guard:
         if self.needs_header and scope["method"] not in _READING and WRITE_HEADER not in headers:
             return 403, f"A request that changes something needs the header {WRITE_HEADER}."
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.max_body:
+        if length.isdecimal() and int(length) > self.max_body:
             return 413, _too_large(self.max_body)
         return None
 

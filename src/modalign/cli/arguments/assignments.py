@@ -57,6 +57,12 @@ def settings_of(method: str, settings: list[str], time: str | None) -> dict[str,
     return found
 
 
+def shots_of(text: str) -> list[int | str]:
+    """Convert ``"0, 4, all"`` to numbers of labels and words."""
+    words = (word.strip() for word in text.split(","))
+    return [int(word) if word.isdecimal() else word for word in words if word]
+
+
 def seconds_of(text: str) -> float:
     """Convert ``"90"``, ``"90s"``, ``"10m"`` or ``"1h"`` to seconds."""
     number, unit = (text[:-1], text[-1:]) if text[-1:] in "smh" else (text, "s")

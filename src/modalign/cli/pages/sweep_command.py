@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.arguments.assignments import hyperparameters_by_method
+from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of
 from modalign.cli.options import AsJson, Device, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
@@ -54,7 +54,7 @@ def sweep(
         warnings.simplefilter("ignore", RunWarning)  # the record has them
         result = sweep_parameter(
             source, method, name, numbers, protocol=protocol, seeds=seeds, encoder=encoder, device=device,
-            shots=[int(k) if k.strip().isdigit() else k.strip() for k in shots.split(",")] if shots else None,
+            shots=shots_of(shots) if shots else None,
             datasets=[word.strip() for word in datasets.split(",")] if datasets else None,
             templates=template or None, descriptions=descriptions, record=record, jobs=jobs or os.cpu_count() or 1,
             hyperparameters=hyperparameters_by_method(set_ or []),

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from modalign.core.errors import InputError, require
+from modalign.core.labels import UNLABELED, is_missing
 from modalign.data.interchange.labeled_rows import Label, LabeledRow, listed, one_or_several
-from modalign.data.inventory import Listing
+from modalign.data.inventory import NO_LABEL, Listing
 from modalign.data.names import quoted
 from modalign.data.part_columns import find_parts
+from modalign.data.tables import LABEL_COLUMNS, column_name, unused_columns
 
 IMAGE_COLUMNS = (
     "image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "path", "file", "filename", "file_name",
     "filepath", "file_path", "image_path",
 )  # fmt: skip
-LABEL_COLUMNS = ("class_name", "class", "label", "labels", "category", "target", "cls", "name")
 
 
 def is_frame(source: object) -> bool:
@@ -27,28 +29,32 @@ def is_frame(source: object) -> bool:
 
 def list_frame(frame: Any) -> Listing:
     """The images of a data frame; paths are relative to the current folder, ids are in a column ``id`` if any."""
-    return list_columns({str(name): _values(frame[name]) for name in frame.columns}, "the data frame")
+    return list_columns({str(name): _values(frame, name) for name in frame.columns}, "the data frame")
 
 
 def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str] = (), base: str = "") -> Listing:
     """The same of named lists of equal length."""
-    by_name = {name.strip().casefold(): name for name in reversed(columns)}
-    image, label = image_and_label(list(columns), what)
-    n = len(columns[image])
-    ids = columns.get(by_name.get("id", "")) or [_name(value, i) for i, value in enumerate(columns[image])]
-    labels: list[Label] = [None] * n if label is None else [label_of_cell(value, classes) for value in columns[label]]
     header = list(columns)
-    texts = [[value if isinstance(value, str) else "" for value in columns[name]] for name in header]
-    rows = list(zip(*texts, strict=True))
-    used = {header.index(name) for name in (image, label, by_name.get("id")) if name is not None}
-    part_of, _ = find_parts(header, rows, used)
+    image, label = image_and_label(header, what)
+    n = len(columns[image])
+    own = next((name for name in header if column_name(name) == "id"), None)
+    ids = [_name(value, i) for i, value in enumerate(columns[image])] if own is None else map(str, columns[own])
+    labels: list[Label] = [None] * n if label is None else [label_of_cell(value, classes) for value in columns[label]]
+    rows = list(zip(*([_cell_text(value) for value in columns[name]] for name in header), strict=True))
+    used = {header.index(name) for name in (image, own) if name is not None}
+    what_column = None if label is None else header.index(label)
+    part_of, of_parts = find_parts(header, rows, used | {what_column}, labeled=label is not None)
     parts = [part_of(row) for row in rows]
-    return listed(zip(map(str, ids), columns[image], labels, parts, strict=True), what, classes, base)
+    numbered = label is not None and are_numbers(columns[label])
+    listing = listed(zip(ids, columns[image], labels, parts, strict=True), what, classes, base, numbered=numbered)
+    if note := unused_columns(header, rows, used | of_parts, what_column):
+        listing.notes.append(note)
+    return listing
 
 
 def image_and_label(columns: Sequence[str], what: str) -> tuple[str, str | None]:
     """The names of the columns of images and of labels; an InputError if there is none of images."""
-    by_name = {name.strip().casefold(): name for name in reversed(columns)}
+    by_name = {column_name(name): name for name in reversed(columns)}
     image = next((by_name[name] for name in IMAGE_COLUMNS if name in by_name), None)
     if image is None:
         raise InputError(f"Expected a column named image, bytes or path in {what}, got {quoted(columns) or 'none'}.")
@@ -76,8 +82,23 @@ def columns_of(rows: Sequence[LabeledRow]) -> dict[str, list[Any]]:
     return found | ({"score": [row.score for row in rows]} if any(row.score is not None for row in rows) else {})
 
 
-def _values(column: Any) -> list[Any]:
+def are_numbers(labels: Iterable[Any]) -> bool:
+    """Whether labels are whole numbers, which count classes, and not text or truth values."""
+    known = [value for value in labels if not is_missing(value)]
+    return bool(known) and all(isinstance(v, Real) and not isinstance(v, bool) and float(v).is_integer() for v in known)
+
+
+def _values(frame: Any, name: Any) -> list[Any]:
+    column = frame[name]
+    if hasattr(column, "columns"):
+        raise InputError(f"Expected columns of different names in the data frame, got '{name}' twice; rename one.")
     return column.to_list() if hasattr(column, "to_list") else list(column)
+
+
+def _cell_text(value: Any) -> str:
+    """The value of a cell as a table of text has it; "" for what is missing or holds an image or a list."""
+    scalar = isinstance(value, (str, bool, np.bool_, Real))
+    return str(value) if scalar and not is_missing(value) else ""
 
 
 def _name(value: object, i: int) -> str:
@@ -91,19 +112,25 @@ def label_of_cell(value: Any, classes: Sequence[str]) -> Label:
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, (list, tuple, set)):
         names = (label_name(own, classes) for own in value)
-        return one_or_several((name for name in names if name is not None), empty=())
+        return one_or_several((name for name in names if name not in (None, NO_LABEL)), empty=())
     return label_name(value, classes)
 
 
 def label_name(value: Any, classes: Sequence[str]) -> str | None:
-    """The class that a value names or, where ``classes`` are known, numbers; None where it is empty or −1."""
+    """The class that a value names or, where ``classes`` are known, numbers; None where it is empty.
+
+    −1 is empty too where ``classes`` are known; elsewhere the listing decides, by
+    :meth:`~modalign.data.inventory.Listing.leave_unlabeled`.
+    """
     if isinstance(value, (list, tuple, set, dict)):
         raise InputError(f"Expected the name or the number of a class, got {value!r:.60}.")
-    if value is None or value != value or value == "" or value == -1:  # NaN of a data frame
+    if is_missing(value) or (isinstance(value, str) and not value.strip()) or (classes and value == UNLABELED):
         return None
+    if isinstance(value, str):
+        return value if value in classes else value.strip()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if classes and not isinstance(value, str):
+    if classes:
         if not isinstance(value, (int, np.integer)) or not 0 <= value < len(classes):
             raise InputError(f"Expected labels in 0…{len(classes) - 1}, got {value!r:.60}.")
         return classes[int(value)]

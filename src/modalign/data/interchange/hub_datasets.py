@@ -8,10 +8,11 @@ from typing import Any
 
 from modalign.core.errors import InputError, UndecodableError, require
 from modalign.data.blobs import Blob, Identity
-from modalign.data.interchange.data_frames import IMAGE_COLUMNS, LABEL_COLUMNS, label_of_cell
+from modalign.data.interchange.data_frames import IMAGE_COLUMNS, label_of_cell
 from modalign.data.interchange.labeled_rows import Label, LabeledRow, blob_of, listed
 from modalign.data.inventory import Listing
 from modalign.data.names import quoted
+from modalign.data.tables import LABEL_COLUMNS
 
 _SAVED = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
 """Files of a folder that ``save_to_disk`` writes."""
@@ -82,7 +83,8 @@ def list_dataset(source: Any, what: str = "the dataset") -> Listing:
     if any(own != classes for own in names.values()):
         raise InputError("Expected splits with the same class names, got others; cast the labels to one ClassLabel.")
     rows = (row for part, dataset in splits.items() for row in _rows(dataset, part, classes, len(splits) > 1))
-    return listed(rows, what, classes)
+    numbered = all(_are_numbers(dataset) for dataset in splits.values())
+    return listed(rows, what, classes, numbered=numbered)
 
 
 def to_dataset(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> Any:
@@ -137,6 +139,12 @@ def _class_names(dataset: Any) -> tuple[str, ...]:
         return ()
     kind = dataset.features[label]
     return tuple(getattr(getattr(kind, "feature", kind), "names", None) or ())
+
+
+def _are_numbers(dataset: Any) -> bool:
+    """Whether the column of labels has whole numbers."""
+    _, label = _columns(dataset)
+    return label is not None and "int" in str(getattr(dataset.features[label], "dtype", ""))
 
 
 def _is_class(kind: Any) -> bool:

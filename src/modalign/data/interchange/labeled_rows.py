@@ -14,6 +14,7 @@ import numpy as np
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.core.label_matrix import UNKNOWN, check_separable, label_sets
+from modalign.core.labels import is_missing
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, image_path_error
 from modalign.data.decoding.sniff import sniff
 from modalign.data.inventory import NO_LABEL, Listing
@@ -159,12 +160,18 @@ def one_or_several(names: Iterable[str], *, empty: Label = None) -> Label:
 
 
 def listed(
-    rows: Iterable[tuple[str, object, Label, str]], what: str, classes: Sequence[str] = (), base: str = ""
+    rows: Iterable[tuple[str, object, Label, str]],
+    what: str,
+    classes: Sequence[str] = (),
+    base: str = "",
+    *,
+    numbered: bool = False,
 ) -> Listing:
     """A listing of (name, image, label, part); an image is a path below ``base``, bytes, a picture, or a blob.
 
-    ``classes`` are all names in label order where the source has such an order. If a label is a set of classes, the
-    keys of the listing are sets, as tables have them: names with ``;`` between, ``;`` alone for no class.
+    ``classes`` are all names in label order where the source has such an order; without them, labels may be
+    ``numbered``: integers, not text. If a label is a set of classes, the keys of the listing are sets, as tables have
+    them: names with ``;`` between, ``;`` alone for no class.
     """
     listing = Listing()
     strange: set[str] = set()
@@ -191,7 +198,7 @@ def listed(
     listing.classes, listing.ordered = list(classes) or sorted(found, key=natural_key), bool(classes)
     listing.written = not classes
     keys = set(listing.classes) - {NO_LABEL}
-    listing.numbered = not classes and bool(keys) and all(key.isdecimal() for key in keys)
+    listing.numbered = numbered and not classes and bool(keys) and all(key.isdecimal() for key in keys)
     if any(listing.parts):
         listing.division = what
     if strange:
@@ -221,7 +228,7 @@ def blob_of(image: object, base: str = "") -> tuple[Blob | None, str]:
         return (FileBlob(path), "") if reason is None else (None, reason)
     if hasattr(image, "read") and hasattr(image, "identity"):
         return cast("Blob", image), ""
-    if image is None or image != image:  # NaN of a data frame
+    if is_missing(image):
         return None, "the row names no image"
     return ImageBlob(cast(Any, image)), ""  # a picture or an array; whether it can be read shows in reading
 

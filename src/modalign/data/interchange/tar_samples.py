@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import IO
 
 from modalign.core.errors import InputError
@@ -25,11 +25,11 @@ _LABEL_FIELDS = ("class_name", "class", "label", "cls")
 _LABEL_LIMIT = 2**16  # bytes of a file that holds a label
 
 
-def add_sample_labels(listing: Listing, path: Path) -> None:
+def add_sample_labels(listing: Listing, path: str | os.PathLike[str]) -> bool:
     """Set the labels by ``.cls`` files, or by a field ``class``, ``label`` or ``cls`` of ``.json`` files.
 
     A list in a field is a set of classes. A field ``split`` names the part. Captions (``.txt``) are no classes. An
-    archive that has labels by its folders keeps these.
+    archive that has labels by its folders keeps these. Returns whether labels were looked for.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def add_sample_labels(listing: Listing, path: Path) -> None:
         Such a file of an image cannot be read, or its label is neither a name, a number nor a list of these.
     """
     if any(key is not None for key in listing.keys) or not tarfile.is_tarfile(path):
-        return
+        return False
     names = {sample_of(name) for name in listing.ids}
     found: dict[str, tuple[Label, str]] = {}
     try:
@@ -57,9 +57,10 @@ def add_sample_labels(listing: Listing, path: Path) -> None:
         listing.keys[i] = class_key(listing, name, label, f"'{path}'")
         listing.parts[i] = part_called(part) or listing.parts[i]
     keys = list(dict.fromkeys(key for key in listing.keys if key is not None))
-    listing.classes, listing.numbered = keys, bool(keys) and all(key.isdecimal() for key in keys)
+    listing.classes = keys
     if any(part for _, part in found.values()):
         listing.division = f"'{path}'"
+    return True
 
 
 def sample_of(name: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, require_choice
 from modalign.core.files import check_writable, new_folder, replacing, write
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.interchange.coco import coco_document
+from modalign.data.interchange.conversion_losses import conversion_losses
 from modalign.data.interchange.data_frames import frame_of, polars_frame_of
 from modalign.data.interchange.fiftyone import write_fiftyone
 from modalign.data.interchange.hub_datasets import to_dataset
@@ -74,6 +77,12 @@ def convert_labels(
         The format is unknown, ``out`` cannot be written, the predictions are of other images, or the format has one
         class per image and an image has a set.
 
+    Warns
+    -----
+    UserWarning
+        The format cannot hold something, such as parts or images without a class; or a JSON file is not in the folder
+        of its images.
+
     Examples
     --------
     >>> from modalign.data.digits import load_digits
@@ -88,6 +97,8 @@ def convert_labels(
     if out is not None:
         check_writable(out, folder=format in _FOLDERS)
     names, rows = _named_rows(images, predictions)
+    for note in conversion_losses(rows, format, None if out is None else Path(out)):
+        warnings.warn(note, stacklevel=stacklevel_outside())
     if format in _OBJECTS:
         return _OBJECTS[format](rows, names)
     path = Path(str(out))

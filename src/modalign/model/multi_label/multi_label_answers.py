@@ -17,8 +17,9 @@ from modalign.core.errors import InputError
 from modalign.core.features import Quarantined
 from modalign.core.files import write
 from modalign.core.label_matrix import label_sets
+from modalign.data.tables import safe_cell
 from modalign.evaluate.multi_label_metrics import MultiLabelScores
-from modalign.model.exports import class_columns, safe_cell
+from modalign.model.exports import class_columns
 
 FORMAT = "modalign-multi-label-predictions-1"
 

@@ -1,0 +1,61 @@
+"""What a format cannot hold of images and their labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from modalign.data.blobs import FileBlob
+from modalign.data.interchange.labeled_rows import LabeledRow, file_stem
+from modalign.data.names import quoted
+
+FOLDERS_OF_CLASSES = ("imagefolder", "yolo")
+DOCUMENTS = ("coco", "label_studio")
+
+
+def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None) -> list[str]:
+    """Notes on what is read back otherwise, or not at all, from the rows in a format.
+
+    Parameters
+    ----------
+    rows : sequence of LabeledRow
+        The images.
+    format : str
+        As for :func:`~modalign.data.interchange.writing_labels.convert_labels`.
+    out : Path or None
+        Where the format is written.
+    """
+    notes = []
+    parts = list(dict.fromkeys(row.part for row in rows if row.part))
+    outside = sum(not row.part for row in rows)
+    if parts and format == "fiftyone":
+        notes.append(f"{format} has no parts, so that {quoted(parts)} are not told apart")
+    if parts and outside and format in (*FOLDERS_OF_CLASSES, "roboflow"):
+        notes.append(f"{_images(outside)} of no part are written as images to learn from")
+    if format in FOLDERS_OF_CLASSES:
+        if unlabeled := sum(row.label is None for row in rows):
+            notes.append(f"{_images(unlabeled)} without a class are left out, since {format} has a folder per class")
+        taken: set[str] = set()
+        folders = {label: file_stem(label, taken) for label in dict.fromkeys(row.one for row in rows) if label}
+        if renamed := [f"'{label}' as '{folder}'" for label, folder in folders.items() if label != folder]:
+            more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
+            notes.append(f"classes whose names cannot be folders: {', '.join(renamed[:3])}{more}")
+    if format in ("coco", "roboflow") and (empty := sum(row.label == () for row in rows)):
+        notes.append(f"{_images(empty)} of none of the classes are written as {format} has images without labels")
+    if format in DOCUMENTS and out is not None and (away := sum(not _is_beside(row, out) for row in rows)):
+        notes.append(
+            f"{away} of {_images(len(rows))} are not at their names beside '{out}'; put it into the folder of the "
+            "images, or copy them there"
+        )
+    return notes
+
+
+def _is_beside(row: LabeledRow, document: Path) -> bool:
+    """Whether the name of an image, from the folder of a document, leads to its file."""
+    place = os.path.normpath(os.path.join(os.path.abspath(document.parent), row.name))
+    return isinstance(row.blob, FileBlob) and os.path.normpath(os.path.abspath(row.blob.path)) == place
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
