@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from problems import few_shot
 from modalign.core.errors import InputError
 from modalign.methods.baselines import cross_modal_probe
 from modalign.methods.baselines.cross_modal_probe import CrossModalProbe
-from modalign.methods.baselines.cross_modal_samples import Samples
+from modalign.methods.baselines.cross_modal_samples import Samples, gradients_of_parts
 from modalign.methods.baselines.wise_ft import WiSEFT
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.vectors import Problem
@@ -118,6 +119,33 @@ def test_side_by_side_candidates_are_the_runs_one_by_one():
     again = CrossModalProbe(**alone).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
     assert again.diagnosis_["step"] == both.diagnosis_["step"]
     np.testing.assert_allclose(again.coef_, both.coef_, atol=1e-5)
+
+
+@pytest.mark.parametrize(("cls", "text"), [(CrossModalProbe, True), (CrossModalProbe, False), (WiSEFT, True)])
+def test_refits_side_by_side_have_the_scores_of_single_fits(cls, text):
+    """Parts of unequal sizes; they train one after the other if one has too few images for a batch of the others."""
+    data = few_shot(noise=1.6)
+    X, y, place = torch.from_numpy(data.X), torch.from_numpy(data.y), torch.arange(20) % 4
+    sentences = torch.from_numpy(data.text)[:, None] if text else None
+    method = cls(steps=60, random_state=0).fit(data.X, data.y, text=data.text if text else None)
+    for parts in ([place >= 0, place != 0, place > 1], [place >= 0, place == 0]):
+        problems = [Problem(X[part], y[part], 5, sentences, None, None) for part in parts]
+        together, alone = ([copy(method) for _ in parts] for _ in range(2))
+        method._refit(together, problems)
+        for number, (one, other, problem) in enumerate(zip(together, alone, problems, strict=True)):
+            other._fit(problem)
+            torch.testing.assert_close(one._scores(X), other._scores(X), atol=1e-4, rtol=1e-5)
+            assert ((one._scores(X) - method._scores(X)).abs().max() > 1e-3) == (number > 0)
+
+
+def test_no_number_of_a_gradient_is_denormal():
+    """Products with denormal numbers are many times slower; a class 95 nats behind has no part in the sum."""
+    image, other = torch.eye(2)
+    found = Samples(image[None], image[None], torch.zeros(1, 8, dtype=torch.long), torch.full((8, 1), 1 / 8), 0)
+    W = torch.stack([0.95 * image, 0 * other])[None]
+    for slopes in (found.gradients(W, 100.0)(0)[1], gradients_of_parts([found], W, 100.0)(0)):
+        assert slopes[0, 1, 0] >= torch.finfo(torch.float32).tiny
+        assert slopes.abs().max() < 1e-30
 
 
 def test_the_better_half_goes_on_as_if_it_were_alone(monkeypatch):

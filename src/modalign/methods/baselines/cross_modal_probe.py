@@ -23,7 +23,7 @@ from torch import Tensor
 from modalign.core.renaming import Formerly
 from modalign.linalg.optimizers import AdamW, Descent, cosine_rates
 from modalign.linalg.similarity import unit
-from modalign.methods.baselines.cross_modal_samples import Samples
+from modalign.methods.baselines.cross_modal_samples import Samples, gradients_of_parts
 from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, Range, Seed, require_stop
 from modalign.methods.contract.selection import share_correct, unit_held_out
@@ -148,6 +148,25 @@ class CrossModalProbe(VectorMethod):
             X, y = validation
             for what, weights in {"": self.coef_, "_zero_shot": start, "_without_interpolation": self.learned_}.items():
                 self.diagnosis_[f"validation_accuracy{what}"] = share_correct(X @ weights.T, y)
+
+    @staticmethod
+    def _refit(models: Sequence[CrossModalProbe], problems: Sequence[Problem]) -> None:
+        """Train side by side, with equal results, where the batches are of one shape."""
+        one = models[0]
+        cross_modal, seed = one.cross_modal, one.random_state_
+        parts = [Samples.of(own, one.batch_size, one.steps, seed, sentences=cross_modal) for own in problems]
+        if len({part.batches.shape for part in parts}) > 1:
+            VectorMethod._refit(models, problems)
+            return
+        W = torch.stack([own.prototypes() for own in problems])
+        starts, (rate, decay) = W.clone(), one._settings(False)[0]
+        optimizer = AdamW([Descent(W, cosine_rates(one.steps, rate, warmup=one.warmup_steps), decay)])
+        gradients = gradients_of_parts(parts, W, one.logit_scale_)
+        for step in range(one.steps if one.stop is None else one.stop):
+            optimizer.step([gradients(step)])
+        for model, start, learned in zip(models, starts, W, strict=True):
+            model.prototypes_, model.learned_ = start, learned
+            model.coef_ = torch.lerp(start, learned, _given(one.probe_weight, DEFAULTS[2]))
 
     def _train(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.similarity import unit
+from modalign.methods.contract.selection import LOWEST
 from modalign.methods.contract.training_steps import BLOCK, batch_order, seeded
 from modalign.methods.contract.vectors import Problem
 
@@ -76,7 +77,7 @@ class Samples:
             x, weighted, truth, labels = block[step % BLOCK]
             likelihood = torch.log_softmax(torch.mm(x, stacked).view(len(x), *W.shape[:2]), dim=2)
             own = likelihood.gather(2, labels)[:, :, 0]
-            slope = likelihood.exp_().sub_(truth)
+            slope = likelihood.clamp_min_(LOWEST).exp_().sub_(truth)
             return own, torch.mm(slope.flatten(1).T, weighted).view(W.shape)
 
         return at
@@ -91,3 +92,22 @@ class Samples:
         rows, truth = self.rows[batches] * scale, self.targets[batches][:, :, None]
         labels = truth.argmax(dim=3, keepdim=True).expand(-1, -1, candidates, 1)
         return list(zip(rows, rows * self.weights, truth, labels, strict=True))
+
+
+def gradients_of_parts(parts: Sequence[Samples], W: Tensor, scale: float) -> Callable[[int], Tensor]:
+    """Step → gradients at W (parts, C, d) as it is then, each of the batch of its own part; batches have one shape.
+
+    With few classes, a step of all parts takes little longer than one of a single part.
+    """
+    rows, targets = torch.cat([part.rows for part in parts]) * scale, torch.cat([part.targets for part in parts])
+    first = torch.tensor([0, *(len(part.rows) for part in parts[:-1])]).cumsum(0).to(rows.device)
+    batches = torch.stack([part.batches for part in parts], dim=1) + first[:, None]
+    weights = torch.stack([part.weights for part in parts])
+
+    def at(step: int) -> Tensor:
+        batch, shape = batches[step].flatten(), batches.shape[1:]
+        x, truth = (table.index_select(0, batch).unflatten(0, shape) for table in (rows, targets))
+        slope = torch.log_softmax(torch.bmm(x, W.mT), dim=2).clamp_min_(LOWEST).exp_().sub_(truth).mul_(weights)
+        return torch.bmm(slope.mT, x)
+
+    return at

@@ -65,7 +65,8 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
     X, y = problem.labeled()
     parts = _enough(choosing_parts(X, y, None, getattr(method, "random_state_", 0)))
     if parts:
-        scores = torch.cat([_refitted(method, problem, *part[:2])._scores(part[2]) for part in parts])
+        models = _refitted(method, problem, parts)
+        scores = torch.cat([model._scores(part[2]) for model, part in zip(models, parts, strict=True)])
         truth = torch.cat([part[3] for part in parts])
         return 1 / sharpened(scores.double(), 1 / fit_temperature(scores, truth).value, growth(parts, y))
     if not method.takes_text:
@@ -125,13 +126,17 @@ def _enough(parts: list[tuple[Tensor, Tensor, Tensor, Tensor]]) -> list[tuple[Te
     return parts
 
 
-def _refitted(method: VectorMethod, problem: Problem, X: Tensor, y: Tensor) -> VectorMethod:
-    """The method with the hyper-parameters that it has, fitted to some of the labeled images of its problem."""
+def _refitted(
+    method: VectorMethod, problem: Problem, parts: list[tuple[Tensor, Tensor, Tensor, Tensor]]
+) -> list[VectorMethod]:
+    """The method with the hyper-parameters that it has, fitted to the labeled images of each part."""
     other = copy.copy(method)
     for name, value in method.chosen().items():
         setattr(other, name, value)
-    other._fit(replace(problem, X=X, y=y, clip_features=None, parts=None, ids=None))
-    return other
+    models = [copy.copy(other) for _ in parts]
+    smaller = [replace(problem, X=X, y=y, clip_features=None, parts=None, ids=None) for X, y, _, _ in parts]
+    method._refit(models, smaller)
+    return models
 
 
 __all__ = ["lone_labels_temperature", "mean_margin", "own_temperature", "refits", "without_calibration"]
