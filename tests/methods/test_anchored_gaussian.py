@@ -158,10 +158,13 @@ def test_log_densities_are_those_of_scipy_up_to_a_constant_of_the_image(spread):
     factor = np.linalg.cholesky(np.cov(rng.normal(size=(20, 4)).T))
     means, X = rng.normal(size=(3, 4)), rng.normal(size=(6, 4))
     parts = (torch.from_numpy(part) for part in (means, factor, np.array(spread), np.ones(3)))
-    found = AnchoredClasses(*parts, 0.0).log_density(torch.from_numpy(X)).numpy()
+    classes, images = AnchoredClasses(*parts, 0.0), torch.from_numpy(X)
+    sums = classes.expanded()
+    expanded = images @ sums.slopes.T + sums.offsets - sums.radius(images)[:, None] * sums.curvatures
     expected = [multivariate_normal(m, h * factor @ factor.T).logpdf(X) for m, h in zip(means, spread, strict=True)]
-    difference = found - np.stack(expected, axis=1)
-    np.testing.assert_allclose(difference, np.repeat(difference[:, :1], 3, axis=1), atol=1e-10)
+    for found in (classes.log_density(images), expanded):
+        difference = found.numpy() - np.stack(expected, axis=1)
+        np.testing.assert_allclose(difference, np.repeat(difference[:, :1], 3, axis=1), atol=1e-10)
 
 
 def test_coverage_is_the_number_of_classes_over_that_expected_of_equal_ones():

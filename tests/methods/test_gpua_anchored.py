@@ -12,8 +12,8 @@ from problems import few_shot
 
 from modalign.methods.contract.transduction import likeliest
 from modalign.methods.gpua.gpua import GPUA
-from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, between, initial_map, language_map
-from modalign.methods.gpua.gpua_correspondence import Assignment
+from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
+from modalign.methods.gpua.gpua_correspondence import Assignment, _affinity
 from modalign.methods.gpua.gpua_losses import span
 from modalign.methods.gpua.gpua_rows import Images
 
@@ -55,6 +55,23 @@ def test_where_the_view_is_no_column_the_language_map_is_procrustes(joint):
     L = language_map(Images(Z[:, :20], view, None, n_classes=8, memory=1e9), basis).double()
     U, _, Vt = np.linalg.svd((Z[:, :20].T @ view @ basis).double().numpy(), full_matrices=False)
     np.testing.assert_allclose(L, U @ Vt, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [32, 20])
+def test_the_terms_of_the_affinity_are_the_log_densities(joint, width):
+    """With the language view among the columns of the images, and beside them; up to a constant of each image."""
+    Z, view, text, _ = (torch.from_numpy(a) for a in joint)
+    images = Images(Z[:, :width], view, None, n_classes=8, memory=1e9)
+    ground = Ground.estimate(images, torch.arange(160), text, 0.9, 100.0)
+    terms = ground.density_terms(images, 0.02)
+    zero = torch.zeros(8, sum(images.widths)), torch.zeros_like(text)
+    blocks = list(_affinity(images, *zero, 0.9, terms))
+    found = torch.cat([R for _, R in blocks])
+    expected = 0.02 * ground.classes.log_density(Z)
+    assert not torch.allclose(terms.curvatures, torch.zeros(8), atol=1e-6)
+    torch.testing.assert_close(
+        found - found.mean(dim=1, keepdim=True), expected - expected.mean(dim=1, keepdim=True), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_one_vote_per_class_whatever_its_size(joint):

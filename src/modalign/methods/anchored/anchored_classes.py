@@ -152,6 +152,19 @@ class AnchoredClasses:
         white = torch.linalg.solve_triangular(self.factor, X.T, upper=False).T
         return self._among(white, self._centers(), bool((self.spread == 1).all()))
 
+    def expanded(self) -> ExpandedDensity:
+        """The same as a linear function of the image and of one number of it, for images that are scored repeatedly."""
+        exact = wide(self.factor.device)
+        factor, inverse = self.factor.to(exact), 1 / self.spread.to(exact)
+        centers = torch.linalg.solve_triangular(factor, self.means.T.to(exact), upper=False).T
+        origin = centers.mean(dim=0)
+        centers = centers - origin
+        slopes = torch.linalg.solve_triangular(factor.T, (centers * inverse[:, None]).T, upper=True).T
+        squares = centers.square().sum(dim=1) / 2 + centers @ origin
+        offsets = -squares * inverse + factor.shape[0] / 2 * inverse.log()
+        parts = (slopes, offsets, inverse - inverse.mean(), origin)
+        return ExpandedDensity(*(part.to(self.factor.dtype) for part in parts), self.factor)
+
     def recorded(self) -> Callable[[Tensor], Tensor]:
         """:meth:`log_density` without a system to solve: everything that is the same for all images is computed now."""
         eye = torch.eye(len(self.factor), dtype=self.factor.dtype)
@@ -170,6 +183,39 @@ class AnchoredClasses:
             return torch.addmm(-centers.square().sum(dim=1) / 2, white, centers.T)
         distance = white.square().sum(dim=1)[:, None] / 2 + centers.square().sum(dim=1) / 2 - white @ centers.T
         return -distance / self.spread - white.shape[1] / 2 * self.spread.log()
+
+
+@dataclass(frozen=True)
+class ExpandedDensity:
+    r"""Log-densities :math:`a_k^\top x + b_k - u_k r(x)`, up to a constant that all classes share.
+
+    :math:`r(x) = \tfrac12 \lVert L^{-1} x - o \rVert^2` with the Cholesky factor L of Σ and the mean o of the whitened
+    class means.
+
+    Attributes
+    ----------
+    slopes : Tensor of shape (C, d)
+        a.
+    offsets : Tensor of shape (C,)
+        b.
+    curvatures : Tensor of shape (C,)
+        u, :math:`1 / h_k` less its mean.
+    origin : Tensor of shape (d,)
+        o.
+    factor : Tensor of shape (d, d)
+        L.
+    """
+
+    slopes: Tensor
+    offsets: Tensor
+    curvatures: Tensor
+    origin: Tensor
+    factor: Tensor
+
+    def radius(self, X: Tensor) -> Tensor:
+        """(n, d) images → (n,) r. Cost O(n d²)."""
+        white = torch.linalg.solve_triangular(self.factor, X.T, upper=False)
+        return white.sub_(self.origin[:, None]).square_().sum(dim=0) / 2
 
 
 def _shrunk(scatter: Tensor, freedom: float, variance: float) -> Tensor:

@@ -16,7 +16,6 @@ The default is a variant of Algorithm 1 for imbalanced and absent classes; see `
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -167,6 +166,7 @@ class GPUA(MappingMethod):
         ground = self._ground(images, text, generator) if sized else None
         prior = ground if anchored else None
         marginals = self._marginals(len(text), ground).to(text.device)
+        density_weight = (1 - self.semantic_weight) / self.logit_scale_
         found = find_correspondences(
             images,
             text,
@@ -178,7 +178,7 @@ class GPUA(MappingMethod):
             tolerance=self.tolerance,
             max_iterations=self.max_iterations,
             memory=self.memory * 2**30 / 2,
-            densities=None if prior is None else partial(prior.densities, images, self.logit_scale_),
+            fixed=None if prior is None else prior.density_terms(images, density_weight),
         )
         labels = found.assignment.labels
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from modalign.linalg.procrustes import procrustes_from_factors
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
 from modalign.methods.anchored.anchored_gaussian import COVERAGE, AnchoredGaussian
 from modalign.methods.contract.team import Team, together
-from modalign.methods.gpua.gpua_correspondence import Assignment
+from modalign.methods.gpua.gpua_correspondence import Assignment, FixedTerms
 from modalign.methods.gpua.gpua_marginals import EVEN, FLOOR, Marginals
 from modalign.methods.gpua.gpua_rows import Images
 
@@ -86,11 +85,16 @@ class Ground:
         sizes = model.class_sizes_ * (n / len(rows))
         return cls(classes, sizes, model.diagnosis_["coverage"], scale * n / (n + K))
 
-    def densities(self, images: Images, logit_scale: float) -> Iterator[tuple[slice, Tensor]]:
-        """Yield blocks of log-densities divided by s, 0 for the likeliest class."""
+    def density_terms(self, images: Images, factor: float) -> FixedTerms:
+        """The log-densities of all images, times ``factor``, as terms of the affinity. Cost O(n d²)."""
+        density = self.classes.expanded()
+        radius = density.slopes.new_empty(len(images))
         for rows, Z, view in images.blocks():
-            density = self.classes.log_density(_joint(Z, view, images))
-            yield rows, density.sub_(density.amax(dim=1, keepdim=True)).div_(logit_scale)
+            radius[rows] = density.radius(_joint(Z, view, images))
+        visual, language = factor * density.slopes, density.slopes.new_zeros(())
+        if images.columns is None:
+            visual, language = visual.split([sum(images.widths), visual.shape[1] - sum(images.widths)], dim=1)
+        return FixedTerms(visual, language, factor * density.offsets, factor * density.curvatures, radius)
 
     def marginals(self, allow_uniform: bool) -> Marginals:
         """Return equal shares if the sizes are nearly equal, else the sizes."""

@@ -108,6 +108,29 @@ class Correspondences:
         }
 
 
+@dataclass(frozen=True)
+class FixedTerms:
+    r"""Terms of the affinity that are the same in every update, :math:`Z A^\top + X B^\top + 1 b^\top - r u^\top`.
+
+    Attributes
+    ----------
+    visual : Tensor of shape (K, d_v)
+        A.
+    language : Tensor of shape (K, d_t)
+        B.
+    offsets, curvatures : Tensor of shape (K,)
+        b and u.
+    radius : Tensor of shape (n,)
+        r.
+    """
+
+    visual: Tensor
+    language: Tensor
+    offsets: Tensor
+    curvatures: Tensor
+    radius: Tensor
+
+
 def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n_classes: int) -> Assignment:
     """One pass over the images and the rows n P of a plan, block by block."""
     device = images.visual.X.device
@@ -150,7 +173,7 @@ def find_correspondences(
     tolerance: float = 1e-6,
     max_iterations: int = 30,
     memory: float = 2**30,
-    densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None = None,
+    fixed: FixedTerms | None = None,
 ) -> Correspondences:
     r"""Alternate between the plan P and the visual centers C until convergence.
 
@@ -179,8 +202,8 @@ def find_correspondences(
         Maximum T; stops earlier if the relative change of C is below :data:`REST`.
     memory : float, default=2 ** 30
         Bytes for cached scores; larger scores are recomputed in every pass.
-    densities : callable or None, default=None
-        Function that returns blocks (m, K) of terms added to Z Cᵀ.
+    fixed : FixedTerms or None, default=None
+        Terms added to R.
 
     Returns
     -------
@@ -195,7 +218,7 @@ def find_correspondences(
     g: Tensor | None = None
     while change > REST and iteration < max_iterations:
         iteration += 1
-        scores = _held(partial(_affinity, images, centers, text, weight, densities), held)
+        scores = _held(partial(_affinity, images, centers, text, weight, fixed), held)
         offsets = match(scores, images.total, **settings, start=g)
         g = offsets.g
         used, plan = centers, offsets.rows
@@ -206,17 +229,14 @@ def find_correspondences(
 
 
 def _affinity(
-    images: Images,
-    centers: Tensor,
-    text: Tensor,
-    weight: float,
-    densities: Callable[[], Iterable[tuple[slice, Tensor]]] | None,
+    images: Images, centers: Tensor, text: Tensor, weight: float, fixed: FixedTerms | None
 ) -> Iterator[tuple[slice, Tensor]]:
-    if densities is None:
-        yield from images.scores(centers, text, weight)
+    visual, language = (1 - weight) * centers, weight * text
+    if fixed is None:
+        yield from images.scores(visual, language)
         return
-    for (rows, R), (_, density) in zip(images.scores(centers, text, weight), densities(), strict=True):
-        yield rows, R.add_(density, alpha=1 - weight)
+    for rows, R in images.scores(visual + fixed.visual, language + fixed.language):
+        yield rows, R.add_(fixed.offsets).addr_(fixed.radius[rows], fixed.curvatures, alpha=-1)
 
 
 def _held(

@@ -115,14 +115,14 @@ class Images:
         whole[mine] = found
         return self.team.sum(whole)
 
-    def scores(self, centers: Tensor, text: Tensor, weight: float) -> Iterator[tuple[slice, Tensor]]:
-        """Blocks of R = (1 − λ) Z Cᵀ + λ X Yᵀ, λ = ``weight``: one matrix product where X is part of Z."""
+    def scores(self, visual: Tensor, language: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of Z Aᵀ + X Bᵀ, A (K, d_v) and B (K, d_t): one matrix product where X is part of Z."""
         if self.columns is None:
             for rows, Z, view in self.blocks():
-                yield rows, torch.addmm(view @ text.T, Z, centers.T, beta=weight, alpha=1 - weight)
+                yield rows, torch.addmm(view @ language.T, Z, visual.T)
             return
-        joint = (1 - weight) * centers
-        joint[:, self.columns] += weight * text
+        joint = visual.clone()
+        joint[:, self.columns] += language
         for rows, Z in self.visual.blocks():
             yield rows, Z @ joint.T
 
