@@ -52,7 +52,7 @@ def _rows(encoder: Any, full: bool) -> list[dict[str, Any]]:
     draws = torch.Generator().manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(CLASSES, 1, encoder.spec.dim, generator=draws), dim=2).numpy()
     text = ClassText(vectors, tuple(names), tuple((f"a photo of a {name}.",) for name in names), encoder.spec)
-    items = Items(tuple(names[:BATCH]), tuple(map(_photo, range(BATCH))), np.arange(BATCH), tuple(names))
+    items = Items(tuple(names[:BATCH]), tuple(map(photo, range(BATCH))), np.arange(BATCH), tuple(names))
     peaks = {"float32": _peak(torch.float32), "bfloat16": _peak(torch.bfloat16)}
     rows = [_row(name, encoder, items, text, peaks["float32"]) for name in (METHODS if full else METHODS[:3])]
     return [{"method": "", **peaks}, *rows]
@@ -80,7 +80,7 @@ def _row(name: str, encoder: Any, items: Items, text: ClassText, peak: float) ->
     return row
 
 
-def _photo(number: int) -> BytesBlob:
+def photo(number: int) -> BytesBlob:
     rng, stream = np.random.default_rng(number), BytesIO()
     Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((300, 300), 3).save(stream, "png")
     return BytesBlob(stream.getvalue())
