@@ -41,7 +41,7 @@ from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, TaskKey, draw
 from modalign.evaluate.comparison.compare import compare
 from modalign.evaluate.metrics import proportion
 from modalign.evaluate.publications.paper_settings import paper_settings
-from modalign.evaluate.runs import sole_record
+from modalign.evaluate.result_files import sole_record
 from modalign.methods import OTHER_METHODS, register_method
 from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.contract.problem import Problem

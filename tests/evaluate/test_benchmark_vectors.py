@@ -135,7 +135,7 @@ def test_numbers_of_labels_that_most_classes_do_not_have_are_left_out(features: 
     with pytest.raises(InputError, match="16 labels per class: 4 of 4 classes have fewer"):
         run_benchmark(path, protocol="base-to-new", methods=["lfa"], seeds=1)
     unlabeled = run_benchmark(path, protocol="inductive", methods=["zero_shot", "gda"], per_class=6, seeds=1)
-    assert {run.run.n_train for run in unlabeled.runs} == {24}
+    assert {(run.run.n_train, run.run.n_unlabeled) for run in unlabeled.runs} == {(0, 24)}
     with pytest.raises(InputError, match="7 unlabeled images per class: 4 of 4 classes"):
         run_benchmark(path, protocol="inductive", methods=["gda"], per_class=7, seeds=1)
 

@@ -160,7 +160,7 @@ def test_unlabeled_images_per_class_are_distinguished() -> None:
     entries = {"protocol": "inductive", "shots": 0}
     few, all_ = (beside([made("gpua", "dtd", 0.5, per_class=n, **entries)]) for n in (16, None))
     assert {key[2] for key in few} == {
-        "GPUA, 16 unlabeled images per class", "GPUA, vision only, 16 images per class"
+        "GPUA, 16 unlabeled images per class", "GPUA, vision only, 16 images per class", "GPUA, THS loss"
     }  # fmt: skip
     assert "GPUA" in {key[2] for key in all_}
     assert not {key[2] for key in few} & {key[2] for key in all_}

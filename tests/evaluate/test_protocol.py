@@ -201,10 +201,20 @@ def test_methods_with_optional_labels_run_at_every_budget_with_the_rest_unlabele
         np.testing.assert_array_equal(train.labels[: len(labeled)], features.labels[labeled])
         assert (train.labels[len(labeled) :] == -1).all()
         assert not set(rows_of(train)) & set(rows_of(spy.seen["test"]))
+        assert (run.n_train, run.n_unlabeled) == (len(labeled), len(split.unlabeled))
         if len(split.unlabeled):
             assert run.protocol.endswith(f"with {len(split.unlabeled)} unlabeled images")
             assert not any(name in identifier for identifier in train.ids for name in NAMES)
     assert len(split.unlabeled) == 0  # at "all", training and validation use up the pool
+
+
+def test_unlabeled_images_that_a_method_ignores_are_not_counted() -> None:
+    spy = Spy(needs_labels=False)
+    spy.takes_labels, spy.takes_unlabeled = True, False  # type: ignore[attr-defined]
+    blind, few = few_shot_protocol(toy(), TEXT, {"spy": lambda seed: spy}, shots=(0, 4), seeds=(1,), test=0.5)
+    assert (blind.n_train, blind.n_unlabeled) == (0, len(few_shot(toy().labels, 0, 1, test=0.5).unlabeled))
+    assert (few.n_train, few.n_unlabeled) == (12, 0)
+    assert "unlabeled" not in few.protocol
 
 
 def test_without_text_nothing_can_do_without_labels() -> None:

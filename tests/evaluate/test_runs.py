@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
+from modalign.core.files import append_line
 from modalign.evaluate.metrics import mean_interval, proportion
+from modalign.evaluate.result_files import check_record
 from modalign.evaluate.runs import Run, append_run, read_runs, run_key, shared_warnings, summarize
 
 
@@ -47,6 +49,27 @@ def test_a_run_of_before_memory_was_measured_is_still_read() -> None:
     assert Run.from_json(json.dumps(content)).peak_bytes == 5
     del content["peak_bytes"], content["warnings"]
     assert Run.from_json(json.dumps(content)) == run()
+
+
+def test_a_run_of_before_unlabeled_images_were_counted_is_still_read_and_continued() -> None:
+    counted = replace(run(), n_unlabeled=3)
+    content = json.loads(counted.to_json()) | {"format": "modalign-run-1"}
+    del content["n_unlabeled"]
+    again = Run.from_json(json.dumps(content))
+    assert again == run()
+    assert again.n_unlabeled is None
+    assert again.key == counted.key
+
+
+def test_runs_of_a_newer_version_are_refused_with_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    append_run(path, run())
+    newer = json.loads(run(seed=2).to_json()) | {"format": "modalign-run-99", "entry": "new"}
+    append_line(path, json.dumps(newer).encode())
+    expected = r"Line 2 of '.*runs.jsonl' is of format modalign-run-99, .* reads up to \d+; update modalign"
+    for read in (read_runs, lambda path: check_record(path, Run.from_json)):
+        with pytest.raises(InputError, match=expected):
+            read(path)
 
 
 def test_the_key_is_what_was_done_and_not_what_came_out() -> None:

@@ -65,3 +65,26 @@ def test_nameless_keeps_the_pictures(given) -> None:
     hidden = nameless(digits.select([5, 3]))
     assert hidden.read(0) == digits.read(5)
     assert hidden.ids == ("000000", "000001")
+
+
+def test_a_comparison_runs_methods_inside_the_encoder_on_images(given, tmp_path: Path) -> None:
+    digits, _, encoder = given
+    record = tmp_path / "runs.jsonl"
+    options = {
+        "encoder": encoder, "methods": ["zero_shot", "vpt"], "shots": [0, 2], "seeds": 1, "ablations": False,
+        "templates": DIGIT_TEMPLATES, "hyperparameters": {"vpt": {"epochs": 1}}, "record": record,
+    }  # fmt: skip
+    result = ma.compare(digits, **options)
+    assert {(run.method, run.shots, run.n_train, run.n_unlabeled) for run in result.runs} == {
+        ("zero_shot", 0, 0, len(digits) - result.n_test), ("vpt", 2, 20, 0),
+    }  # fmt: skip
+    assert not result.left_out
+    assert [entry.method for entry in result.diagnostics] == ["zero_shot"]
+    lines = record.read_bytes()
+    again = ma.compare(digits, **options)
+    assert record.read_bytes() == lines, "no run is repeated"
+    assert again.runs == result.runs
+    vectors = ma.compare(encoder.embed_images(digits), **(options | {"record": None}))
+    assert [(entry.method, entry.reason) for entry in vectors.left_out] == [
+        ("vpt", "learns inside an encoder and needs images, these are vectors")
+    ]

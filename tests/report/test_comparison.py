@@ -181,7 +181,7 @@ def test_the_protocol_is_reported_as_it_was(change: dict, sentence: str, said: b
 def test_one_draw_has_neither_intervals_nor_a_mean(tmp_path: Path) -> None:
     result = found()
     _, text = text_of(replace(result, runs=tuple(r for r in result.runs if r.seed == 0)), tmp_path)
-    assert "Each method was run once, so there is no interval." in text
+    assert "Each number is from one run, so there is no interval." in text
     assert "mean over" not in text
     assert "intervals over these draws" not in text
 

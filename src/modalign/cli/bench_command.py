@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of
+from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of, words
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
@@ -73,18 +73,18 @@ def bench(
     from modalign.report.benchmark_page import save_benchmark_page
 
     check_file(page, ".html", ".htm", drawn=True)
-    if "long-tail" not in _words(protocol):
+    if "long-tail" not in words(protocol):
         refuse_unused("with --protocol long-tail", "imbalances")
-    if "inductive" not in _words(protocol):
+    if "inductive" not in words(protocol):
         refuse_unused("with --protocol inductive", "per_class")
-    if "segmentation" in _words(protocol):
+    if "segmentation" in words(protocol):
         refuse_unused(
             "with another protocol than segmentation", "shots", "seeds", "template", "descriptions", "settings",
             "set_", "jobs",
         )  # fmt: skip
         if ray is not None:
             raise InputError("Expected --ray with another protocol than segmentation, which runs in this process.")
-        names = "all" if methods in ("all", "vectors") else _words(methods)
+        names = "all" if methods in ("all", "vectors") else words(methods)
         _segmentation(source, protocol, names, datasets, encoder, gpua, page, record, device, as_json)
         return
     if gpua is not None:
@@ -93,9 +93,9 @@ def bench(
         warnings.simplefilter("ignore", RunWarning)  # the record has them
         result = run_benchmark(
             source,
-            protocol=_words(protocol),
-            methods=methods if methods in ("all", "vectors") else _words(methods),
-            datasets=_words(datasets) if datasets else None,
+            protocol=words(protocol),
+            methods=methods if methods in ("all", "vectors") else words(methods),
+            datasets=words(datasets) if datasets else None,
             shots=shots_of(shots) if shots else None,
             seeds=seeds,
             encoder=encoder,
@@ -116,6 +116,7 @@ def bench(
         print_json(result.as_dict())
         return
     print_table(result.header, result.table)
+    print_lines("", result.legend, err=False)
     for note in result.notes:
         print_lines(f"note: {note}")
     for reason, missing in result.reasons.items():
@@ -140,7 +141,7 @@ def _segmentation(
     if protocol.strip() != "segmentation":
         raise InputError(f"Expected --protocol segmentation by itself, got '{protocol}'; run the others separately.")
     result = run_segmentation_benchmark(
-        root, encoder=encoder or "tiny", features=features, datasets=_words(datasets) if datasets else None, vfm=vfm,
+        root, encoder=encoder or "tiny", features=features, datasets=words(datasets) if datasets else None, vfm=vfm,
         record=record, device=device,
     )  # fmt: skip
     if page is not None:
@@ -153,12 +154,8 @@ def _segmentation(
         print_lines(f"note: left out {name}: {reason}")
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def _ratios(text: str) -> list[float]:
     try:
-        return [float(word) for word in _words(text)]
+        return [float(word) for word in words(text)]
     except ValueError:
         raise InputError(f"Expected --imbalances as numbers separated by commas, got '{text}'.") from None

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modalign.cli.arguments.assignments import hyperparameters_by_method, words
+from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 
@@ -24,25 +28,58 @@ def tables(
     record: Annotated[
         Path | None, typer.Option(help="Results file (.jsonl) of 'modalign bench' to compare with the numbers.")
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="Run the rows on this data first, as for bench, to compare their order: 'digits', vectors."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="With --on: number of draws.")] = 3,
+    encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="With --on: as for bench.")] = None,
+    datasets: Annotated[str | None, typer.Option(help="With --on: data sets, separated by commas.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="With --on: method.name=value, such as fair.epochs=2 (repeatable)."),
+    ] = None,
+    settings: Annotated[str, typer.Option(help="With --on: default, or paper.")] = "default",
+    jobs: Annotated[int, typer.Option(min=0, help="With --on: runs at a time; 0 is one per core.")] = 1,
     page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print tables of the papers: each published number with your own run or what is missing to reproduce it."""
     check_file(page, ".html", ".htm")
+    if on is None:
+        refuse_unused("with --on DATA", "seeds", "encoder", "datasets", "set_", "settings", "jobs")
     from modalign.evaluate.benchmark.benchmark_records import read_benchmark_runs
     from modalign.evaluate.publications.bench_commands import substitute_command
     from modalign.evaluate.publications.own_runs import OwnRuns
-    from modalign.evaluate.publications.table_view import count_states, find_tables, paper_table
+    from modalign.evaluate.publications.shapes.shape_statements import SHAPE_LEGEND, OwnShapes, count_verdicts
+    from modalign.evaluate.publications.shapes.table_runs import run_tables
+    from modalign.evaluate.publications.table_view import count_states, find_tables, own_legend, paper_table
     from modalign.report.paper_tables_page import save_paper_tables_page
 
     wanted = find_tables(names)
-    own = OwnRuns(read_benchmark_runs(record) if record else ())
-    found = [paper_table(paper, table, own) for paper, table in wanted]
+    reasons: Mapping[str, Sequence[str]] = {}
+    if on is None:
+        runs = read_benchmark_runs(record) if record else []
+    else:
+        made = run_tables(
+            on, wanted, hyperparameters=hyperparameters_by_method(set_ or []), settings=settings, record=record,
+            seeds=seeds, encoder=encoder, datasets=words(datasets) if datasets else None,
+            jobs=jobs or os.cpu_count() or 1,
+        )  # fmt: skip
+        runs, reasons = list(made.runs), made.reasons
+    own, shapes = OwnRuns(runs), OwnShapes(runs)
+    found = [paper_table(paper, table, own, shapes(paper, table)) for paper, table in wanted]
     if page is not None:
         save_paper_tables_page(found, page)
     counts = count_states(found)
     if as_json:
-        print_json({"tables": [table.as_dict() for table in found], "counts": counts})
+        print_json(
+            {
+                "tables": [table.as_dict() for table in found],
+                "counts": counts,
+                "left_out": {k: [*v] for k, v in reasons.items()},
+            }
+        )
         return
     if page is None or len(found) < MANY:
         for table in found:
@@ -52,12 +89,20 @@ def tables(
     print_table(["numbers by state", *states, "all"], rows)
     running = sum(bool(substitute_command(cell.number)) for table in found for cell in table.cells)
     print_lines(f"The protocol and the method of {running:,} of them also run on 'modalign bench digits'.", err=False)
+    if verdicts := count_verdicts([shape for table in found for shape in table.shapes]):
+        print_lines(f"Order of rows on other data: {verdicts}. {SHAPE_LEGEND}", err=False)
+    if legend := own_legend(found):
+        print_lines(legend, err=False)
+    for reason, rows_without in reasons.items():
+        print_lines(f"note: left out {', '.join(rows_without)}: {reason}")
     if page is not None:
         print_lines(f"wrote {page}", err=False)
 
 
 def _print(table: PaperTable) -> None:
-    """Print a table, a line per row, followed by the states of its numbers."""
+    """Print a table, a line per row, followed by the states of its numbers, and the order of rows on other data."""
+    from modalign.evaluate.publications.shapes.shape_statements import SHAPE_HEADER, by_place
+
     print_lines(f"{table.paper.upper()}, {table.table}: {table.title}", err=False)
     lines = []
     for group, rows in table.groups.items():
@@ -66,6 +111,10 @@ def _print(table: PaperTable) -> None:
     print_table(["", *table.columns, "state"], lines)
     notes = (f"[{number}] {text}." for number, text in enumerate(table.footnotes, start=1))
     print_lines(*notes, *table.remarks, "", err=False)
+    for place, shapes in by_place(table.shapes).items():
+        print_lines(f"Order of rows on {place}:", err=False)
+        print_table(SHAPE_HEADER, [shape.cells for shape in shapes])
+        print_lines("", err=False)
 
 
 def _number(cell: NumberCell | None) -> str:

@@ -7,7 +7,7 @@ Shares are fractions in 0…1; only text shown to people is in percent. Calibrat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TypeGuard
@@ -87,6 +87,17 @@ class Interval:
         if math.isclose(self.high - self.mean, self.mean - self.low, abs_tol=5e-4):
             return f"{percent(self.mean)} ± {percent(self.half_width)}"
         return f"{percent(self.mean)} ({self.spread})"
+
+
+def interval_legend(intervals: Iterable[Interval], shown: str = "± is half the 95 % interval") -> str:
+    """Return what the printed intervals of means over seeds are intervals of; ``shown`` says how they are printed."""
+    seeds = max((interval.n for interval in intervals), default=1)
+    if seeds == 1:
+        return "Each number is from one run, so there is no interval."
+    return (
+        f"{shown} of the mean over {seeds} seeds, which draw the labeled images (Student's t, cut at 0 and 100 %). It "
+        "does not cover the choice of the test images."
+    )
 
 
 @dataclass(frozen=True)

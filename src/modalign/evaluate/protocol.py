@@ -27,8 +27,8 @@ from modalign.evaluate.sealed import SealedLabels
 class Method(Protocol):
     """Interface of a method; implemented by every :class:`~modalign.methods.contract.vectors.VectorMethod`.
 
-    ``takes_labels`` (by default as ``needs_labels``), ``takes_clip_features`` and ``mirrors`` (False) are read as well,
-    and ``fit`` gets ``clip_features=`` only where it takes one.
+    ``takes_labels`` (by default as ``needs_labels``), ``takes_unlabeled`` (True), ``takes_clip_features`` (False) and
+    ``mirrors`` (False) are read as well, and ``fit`` gets ``clip_features=`` only where it takes one.
     """
 
     needs_labels: bool
@@ -146,19 +146,23 @@ def run_once(
     )
     space = replace(space, parts=())  # the split decides what is learned from
     rest = np.union1d(split.train, split.unlabeled)
+    n_train = n_unlabeled = 0
     if shots:
         rows, train = split.train, space.select(split.train)
         validation = space.select(split.validation) if len(split.validation) else None
         if mirror is not None and getattr(method, "mirrors", False):
             train, rows = concatenate([train, mirror.select(split.train)]), np.concatenate([rows, rows])
-        if not method.needs_labels and len(split.unlabeled):
+        n_train = len(train)
+        if not method.needs_labels and len(split.unlabeled):  # also one that ignores them: auto shares its fit
             train = _below(train, _blind(space, split.unlabeled))
             rows = np.concatenate([rows, split.unlabeled])
-            protocol += f"; with {len(split.unlabeled)} unlabeled images"
+            if learns_from_unlabeled(method):
+                n_unlabeled = len(split.unlabeled)
+                protocol += f"; with {n_unlabeled} unlabeled images"
     else:
         protocol += "" if len(rest) else "; transductive"
         rows = rest if len(rest) else split.test
-        train = _blind(space, rows)
+        train, n_unlabeled = _blind(space, rows), len(rows)
     images = _blind(space, split.test)
     also = {} if aligned is None else {"clip_features": _blind(aligned, rows)}
     return measured(
@@ -170,11 +174,17 @@ def run_once(
         sealed,
         seed=seed,
         shots=shots,
-        n_train=len(train),
+        n_train=n_train,
+        n_unlabeled=n_unlabeled,
         n_validation=0 if validation is None else len(validation),
         protocol=protocol,
         features=fingerprint or fingerprint_of(features, text, clip_features),
     )
+
+
+def learns_from_unlabeled(method: Method) -> bool:
+    """Whether images without a label have an effect beside labeled ones."""
+    return not method.needs_labels and getattr(method, "takes_unlabeled", True)
 
 
 def budgets(method: Method, shots: Sequence[Shots], text: ClassText | None) -> list[Shots]:

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from modalign.core.errors import InputError, argument
-from modalign.core.files import append_line, check_writable, parse_json, read_bytes, sole_use
+from modalign.core.files import append_line
 from modalign.core.record import plain
 from modalign.core.renaming import stacklevel_outside
 from modalign.evaluate.metrics import Accuracy, Interval, mean_interval
+from modalign.evaluate.result_files import parse_entries, read_lines
 
-R = TypeVar("R")
 Shots = int | str  # labeled images per class, or "all"
 
-_FORMAT = "modalign-run-1"
-_LIMIT = 2**30  # bytes of a results file
+_FAMILY, _VERSION = "modalign-run", 2
+_LATER = {"peak_bytes", "warnings", "n_unlabeled"}  # entries that lines of older versions do not have
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Run:
     fit_seconds, predict_seconds : float
         Wall time.
     n_train, n_validation : int
-        Images that the method was fitted on; labeled unless ``shots`` is 0 or ``protocol`` counts others.
+        Labeled images that the method was fitted on, and validated with.
     protocol : str
         Description of the division of the images.
     parameters : dict
@@ -69,6 +67,9 @@ class Run:
         Whether each test image was classified correctly.
     peak_bytes : int or None, default=None
         Peak memory of fitting and predicting, see :mod:`modalign.evaluate.peak_memory`; None if it cannot be measured.
+    n_unlabeled : int or None, default=None
+        Images without a label that the method learned from. None in records of earlier versions, in which ``n_train``
+        counts all images that were passed to the method, also those without a label that it did not use.
     """
 
     method: str
@@ -90,24 +91,26 @@ class Run:
     correct: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=bool), repr=False, compare=False)
     peak_bytes: int | None = None
     warnings: tuple[str, ...] = ()
+    n_unlabeled: int | None = None
 
     def to_json(self) -> str:
         """One line; ``correct`` as hexadecimal bits, eight images per pair of digits, first image highest."""
-        content = asdict(self) | {"format": _FORMAT, "correct": np.packbits(self.correct).tobytes().hex()}
+        content = asdict(self) | {
+            "format": f"{_FAMILY}-{_VERSION}",
+            "correct": np.packbits(self.correct).tobytes().hex(),
+        }
         return json.dumps(plain(content), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Run:
         """Parse the result of :meth:`to_json`; a ValueError, KeyError or TypeError for other lines."""
-        content = parse_json(line, "a line of a results file")
-        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-            raise ValueError(f"not of format {_FORMAT}")
+        content = parse_entries(line, _FAMILY, _VERSION)
         content["accuracy"] = Accuracy(**content["accuracy"])
         content["notes"] = tuple(content["notes"])
         content["warnings"] = tuple(content.get("warnings", ()))
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(content["correct"]), dtype=np.uint8))
         content["correct"] = bits[: content["accuracy"].n].astype(bool)
-        if set(content) | {"peak_bytes"} != {f.name for f in fields(cls)}:  # which older files do not have
+        if set(content) | _LATER != {f.name for f in fields(cls)}:
             raise ValueError("other entries than expected")
         return cls(**content)
 
@@ -161,51 +164,8 @@ def append_run(path: str | Path, run: Run) -> None:
 
 
 def read_runs(path: str | Path) -> list[Run]:
-    """All runs of a results file; see :func:`read_lines`."""
+    """All runs of a results file; see :func:`~modalign.evaluate.result_files.read_lines`."""
     return read_lines(path, Run.from_json)
-
-
-def read_lines(path: str | Path, parse: Callable[[str], R]) -> list[R]:
-    """Parse the lines of a results file.
-
-    Lines that are no run, such as one cut short, are left out with a warning.
-
-    Raises
-    ------
-    InputError
-        Of several lines, or one that was not cut short, none is a run: nothing may be appended to such a file.
-    """
-    lines = read_bytes(path, "a results file", _LIMIT).decode("utf-8", errors="replace").split("\n")
-    runs, damaged = [], []
-    for number, line in enumerate(lines, start=1):
-        try:
-            runs += [parse(line)] if line.strip() else []
-        except (ValueError, KeyError, TypeError):
-            damaged.append(number)
-    if not runs and damaged and damaged[0] < len(lines):
-        raise InputError(f"Expected a results file with a run per line, '{path}' has none; choose another name.")
-    if damaged:
-        warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=3)
-    return runs
-
-
-def check_record(path: str | Path, parse: Callable[[str], Any]) -> None:
-    """Raise unless runs can be added to a file: it can be written, and is empty or contains runs."""
-    check_writable(path, append=True)
-    if Path(path).is_file():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the code that uses the runs warns
-            read_lines(path, parse)
-
-
-@contextmanager
-def sole_record(path: str | Path | None) -> Iterator[None]:
-    """Hold a results file while the block runs; an InputError if another process does, as both would add every run."""
-    if path is None or not os.access(Path(path).absolute().parent, os.W_OK):  # no place for a lock
-        yield
-        return
-    with sole_use(f"{path}.lock", f"another run adds to '{Path(path).name}'", "a results file"):
-        yield
 
 
 def check_shots(shots: Iterable[Shots]) -> None:

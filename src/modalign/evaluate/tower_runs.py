@@ -12,7 +12,7 @@ from modalign.core.features import UNLABELED, ClassText
 from modalign.data.items import Items
 from modalign.data.splits.split import Split
 from modalign.evaluate.measuring import measured
-from modalign.evaluate.runs import Run
+from modalign.evaluate.runs import Run, Shots
 from modalign.evaluate.sealed import SealedLabels
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ def run_in_tower(
     split: Split,
     seed: int,
     *,
-    shots: int,
+    shots: Shots,
+    fingerprint: str | None = None,
 ) -> Run:
     """Fit ``method`` on the training images of ``split``, test it once, and return the run.
 
@@ -53,8 +54,10 @@ def run_in_tower(
         Which images are for what.
     seed : int
         Of the draw and of the method.
-    shots : int
+    shots : int or str
         Labeled images per class.
+    fingerprint : str or None, default=None
+        Of the images and the text; computed by default.
     """
     sealed = SealedLabels(items.labels[split.test])
     pool = np.union1d(split.train, split.unlabeled)
@@ -70,10 +73,11 @@ def run_in_tower(
         sealed,
         seed=seed,
         shots=shots,
-        n_train=len(train),
+        n_train=len(train) if shots else 0,
+        n_unlabeled=0 if shots else len(train),
         n_validation=0,
         protocol=split.description + ("" if shots or len(pool) else "; transductive"),
-        features=contents.hexdigest()[:16],
+        features=fingerprint or contents.hexdigest()[:16],
     )
 
 

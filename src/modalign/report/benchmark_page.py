@@ -21,7 +21,7 @@ from modalign.report.curves import accuracy_over_labels
 from modalign.report.page import Page, PageSection
 from modalign.report.papers.outcomes import base_new_bars
 from modalign.report.papers.sweeps import MethodCost, cost_bubbles
-from modalign.report.run_tables import Fold, Table, TableCell
+from modalign.report.run_tables import Fold, Table, TableCell, interval_note
 from modalign.report.style import Picture
 from modalign.report.text import count, without_folders
 
@@ -76,7 +76,8 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
     seeds = sorted({run.run.seed for run in result.runs})
     page = Page(
         f"{count(len(methods), 'method')} on {count(len(sets), 'data set')}",
-        f"{count(len(result.runs), 'run')} of published protocols. Test labels are used once per run, to score it.",
+        f"{count(len(result.runs), 'run')} of published protocols. Test labels are used once per run, to score it.\n\n"
+        f"{interval_note(row.accuracy for row in rows)}",
         facts=[(f"{len(methods)}", "methods"), (f"{len(sets)}", "data sets"), (f"{len(seeds)}", "seeds")],
         record={
             "encoder": sorted({run.encoder for run in result.runs}),
@@ -205,7 +206,7 @@ def _table(rows: Sequence[BenchmarkRow], name: str) -> Table:
             line.append(TableCell(percent(row.accuracy.mean), row.accuracy.spread, strong=strong))
         lines.append(line)
     n = max(row.n_test for row in rows)
-    caption = f"Percent of {count(n, 'test image')}; small print: 95 % interval over the seeds."
+    caption = f"Percent of {count(n, 'test image')}."
     return Table(["", *columns], lines, caption, title=name)
 
 

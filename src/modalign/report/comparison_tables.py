@@ -31,7 +31,7 @@ def accuracies(result: MethodComparison) -> Table:
             line.append(TableCell(percent(row.accuracy.mean), row.accuracy.spread, strong, sign))
         rows.append(line)
     low, high = result.test_interval(result.best)
-    notes = [interval_note(result.table)]
+    notes = [interval_note(row.accuracy for row in result.table)]
     notes.append(f"With other test images {percent(result.best.accuracy.mean)} % would lie between {percent(low)} and "
                  f"{percent(high)} % (95 % interval for {result.n_test:,} images).")  # fmt: skip
     if verdicts:
@@ -114,13 +114,22 @@ def costs(result: MethodComparison) -> Table:
             title(c.method),
             labels_in_words(c.shots),
             f"{c.n_train:,}",
+            "–" if c.n_unlabeled is None else f"{c.n_unlabeled:,}",
             f"{c.fit_seconds:.2f}",
             f"{1e6 * c.predict_seconds / c.n_test:.0f}",
             "–" if c.peak_bytes is None else f"{c.peak_bytes / 2**20:.0f}",
         ]
         for c in result.costs
     ]
-    header = ["", "labels per class", "training images", "fit, s", "predict 1,000 images, ms", "memory, MiB"]
+    header = [
+        "",
+        "labels per class",
+        "labeled images",
+        "unlabeled",
+        "fit, s",
+        "predict 1,000 images, ms",
+        "memory, MiB",
+    ]
     return Table(header, rows)
 
 

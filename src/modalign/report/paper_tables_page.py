@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modalign.core.record import versions
-from modalign.evaluate.metrics import percent
 from modalign.evaluate.publications.bench_commands import substitute_command
 from modalign.evaluate.publications.number_states import KINDS
-from modalign.evaluate.publications.table_view import NumberCell, PaperTable, count_states
+from modalign.evaluate.publications.shapes.shape_statements import (
+    SHAPE_HEADER,
+    SHAPE_LEGEND,
+    ShapeStatement,
+    by_place,
+    count_verdicts,
+)
+from modalign.evaluate.publications.table_view import NumberCell, PaperTable, count_states, own_legend
 from modalign.evaluate.published import PAPERS
 from modalign.report.page import Page, PageSection
 from modalign.report.run_tables import Fold, Row, Table, TableCell
@@ -38,14 +44,20 @@ def paper_tables_page(tables: Sequence[PaperTable]) -> Page:
     page = Page(
         "The papers' tables",
         "Each printed number. Below it is the number of your own runs with the same method, protocol and "
-        "test list, or what is missing to reproduce it.",
+        f"test list, or what is missing to reproduce it.\n\n{own_legend(tables)}",
         facts=[(f"{total:,}", "printed numbers"), (f"{len(tables)}", "tables"), (f"{own:,}", "with runs of yours")],
         record={"versions": versions()},
     )
-    page.section("Numbers by state", blocks=[_counts(counts), _meanings()])
+    verdicts = count_verdicts([shape for table in tables for shape in table.shapes])
+    text = f"Order of rows on other data: {verdicts}. {SHAPE_LEGEND}" if verdicts else ""
+    page.section("Numbers by state", text, blocks=[_counts(counts), _meanings()])
     for paper in counts:
         for table in (t for t in tables if t.paper == paper):
-            page.section(f"{paper.upper()}, {table.table}", _about(table), blocks=[_numbers(table), *_commands(table)])
+            page.section(
+                f"{paper.upper()}, {table.table}",
+                _about(table),
+                blocks=[_numbers(table), *_shapes(table), *_commands(table)],
+            )
     return page
 
 
@@ -58,11 +70,9 @@ def own_in_words(cell: NumberCell) -> str:
     """Return the user's number in percent with its interval, or the state in few words."""
     if cell.own is None:
         return cell.state.words if cell.state.kind == "here" else cell.state.kind
-    value = cell.own.value
-    spread = f" ± {percent(value.half_width)}" if value.n > 1 else ""
     note = "" if cell.own.same_encoder else f", {cell.own.encoder}"
     note += ", default settings" if cell.own.settings == "default" else ""
-    return f"ours {percent(value.mean)}{spread}{note}"
+    return f"ours {cell.own.value}{note}"
 
 
 def printed_with_mark(cell: NumberCell) -> str:
@@ -87,6 +97,19 @@ def _cell(cell: NumberCell | None) -> TableCell | str:
     if cell is None:
         return "–"
     return TableCell(printed_with_mark(cell), own_in_words(cell), strong=cell.own is not None)
+
+
+def _shapes(table: PaperTable) -> list[PageSection]:
+    """Return a table per data set about the order of rows."""
+    return [
+        Table(SHAPE_HEADER, [_shape_cells(shape) for shape in shapes], title=f"Order of rows on {place}")
+        for place, shapes in by_place(table.shapes).items()
+    ]
+
+
+def _shape_cells(shape: ShapeStatement) -> list[TableCell | str]:
+    *cells, verdict = shape.cells
+    return [*cells, TableCell(verdict, strong=verdict != "not confirmed")]
 
 
 def _commands(table: PaperTable) -> list[PageSection]:

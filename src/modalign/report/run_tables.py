@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from modalign.core.errors import InputError
-from modalign.evaluate.metrics import percent
+from modalign.evaluate.metrics import Interval, interval_legend, percent
 from modalign.evaluate.runs import Summary, amount, labels_in_words
 from modalign.report.page import PageSection
 from modalign.report.templating import render
@@ -119,7 +119,7 @@ def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") ->
     return Table(
         ["", *map(labels_in_words, shots)],
         lines,
-        f"{interval_note(rows)} {note}".strip(),
+        f"{interval_note(row.accuracy for row in rows)} {note}".strip(),
         title="Accuracy in percent by labeled images per class, the highest of a column in bold",
         foot=[chance_row(chance, len(shots))],
     )
@@ -130,14 +130,9 @@ def chance_row(chance: float, columns: int) -> list[str]:
     return ["Chance level", *[percent(chance)] * columns]
 
 
-def interval_note(rows: Sequence[Summary]) -> str:
-    """Explanation of the small print under an accuracy; empty without small print."""
-    draws = sorted({row.accuracy.n for row in rows})
-    if draws == [1]:
-        return "Each method was run once, so there is no interval."
-    return (
-        f"Small numbers: 95 % interval over {draws[-1]} draws of the labeled images (Student's t, cut at 0 and 100 %)."
-    )
+def interval_note(intervals: Iterable[Interval]) -> str:
+    """Explanation of the small print under an accuracy."""
+    return interval_legend(intervals, "Small numbers are the 95 % interval")
 
 
 def _cells(row: Row) -> list[TableCell]:

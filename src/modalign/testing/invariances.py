@@ -90,8 +90,8 @@ def half_precision_is_computed_in_single(subject: Subject) -> None:
 
 
 def unlabeled_rows_do_not_change_a_supervised_method(subject: Subject) -> None:
-    """A method with ``needs_labels`` does not depend on rows without a label."""
-    if not subject.method.needs_labels:
+    """A method with ``needs_labels``, or without ``takes_unlabeled``, ignores unlabeled rows beside labeled ones."""
+    if not subject.method.needs_labels and subject.method.takes_unlabeled:
         return
     data, extra = subject.data, few_shot_problem(seed=9).X
     none = np.full(len(extra), -1)
@@ -104,7 +104,7 @@ def unlabeled_rows_do_not_change_a_supervised_method(subject: Subject) -> None:
     expect_equal(
         subject.fit(more).scores(data.Xt),
         subject.fitted().scores(data.Xt),
-        "Images without a label change the scores of a method that needs labels.",
+        "Images without a label change the scores of a method that needs labels, or declares that it ignores them.",
     )
 
 

@@ -43,6 +43,11 @@ def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any
     return values
 
 
+def words(text: str) -> list[str]:
+    """Split ``"a, b"`` at its commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
 def settings_of(method: str, settings: list[str], time: str | None) -> dict[str, Any]:
     """Hyper-parameters of a method by name, from ``--set`` and ``--time``."""
     from modalign.methods import method_class
@@ -59,8 +64,7 @@ def settings_of(method: str, settings: list[str], time: str | None) -> dict[str,
 
 def shots_of(text: str) -> list[int | str]:
     """Convert ``"0, 4, all"`` to numbers of labels and words."""
-    words = (word.strip() for word in text.split(","))
-    return [int(word) if word.isdecimal() else word for word in words if word]
+    return [int(word) if word.isdecimal() else word for word in words(text)]
 
 
 def seconds_of(text: str) -> float:

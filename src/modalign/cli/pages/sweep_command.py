@@ -65,6 +65,7 @@ def sweep(
         print_json(result.as_dict())
         return
     print_table(*result.table)
+    print_lines("", result.legend, err=False)
     for note in result.notes:
         print_lines(f"note: {note}")
 

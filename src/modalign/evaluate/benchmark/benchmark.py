@@ -19,8 +19,9 @@ from modalign.evaluate.benchmark.benchmark_source import DIGITS, BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
-from modalign.evaluate.runs import Shots, check_record, check_shots, sole_record, warn_of
-from modalign.methods import ALL_METHODS, method_class, vector_methods
+from modalign.evaluate.result_files import check_record, sole_record
+from modalign.evaluate.runs import Shots, check_shots, warn_of
+from modalign.methods import ALL_METHODS, is_known, method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
 
@@ -28,6 +29,10 @@ SHOTS: dict[str, tuple[Shots, ...]] = {"few-shot": (1, 2, 4, 8, 16)}
 ONE_BUDGET: tuple[Shots, ...] = (16,)  # of the other protocols that draw shots
 IMBALANCES = (10.0, 20.0, 50.0)
 SETTINGS = ("default", "paper")
+
+
+class NoRunsError(InputError):
+    """No method of a benchmark can be run on the data."""
 
 
 def run_benchmark(
@@ -151,7 +156,7 @@ def run_benchmark(
     runs = tuple(run for run in found if isinstance(run, BenchmarkRun))
     left_out = tuple(entry for entry in found if isinstance(entry, LeftOut))
     if not runs:
-        raise InputError(f"Expected at least one run that can be made, got none ({_reasons(left_out)}).")
+        raise NoRunsError(f"Expected at least one run that can be made, got none ({_reasons(left_out)}).")
     warn_of([run.run for run in runs], title)
     return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, runs)))
 
@@ -228,12 +233,23 @@ def _method_names(methods: str | Sequence[str], hyperparameters: Mapping[str, Ma
         names = vector_methods()
     else:
         names = [canonical_name(name) for name in ((methods,) if isinstance(methods, str) else methods)]
+        _check_printed(names)
     for name in hyperparameters:
         if name not in names:
             raise UnknownNameError("method of this benchmark", name, names)
     for name in names:
         check_parameters(method_class(name)(**hyperparameters.get(name, {})))
     return list(dict.fromkeys(names))
+
+
+def _check_printed(names: Sequence[str]) -> None:
+    """Raise for a name that the papers' tables have and the library does not."""
+    from modalign.evaluate.publications.printed_methods import printed_as
+    from modalign.evaluate.publications.printed_tables import printed_numbers
+
+    for name in (name for name in names if not is_known(name)):
+        if words := printed_as(name, dict.fromkeys(number.method for number in printed_numbers())):
+            raise InputError(f"Expected names of 'modalign list', got '{name}': {words}.")
 
 
 def _shots(protocol: str, shots: Shots | Sequence[Shots] | None) -> tuple[Shots, ...]:

@@ -159,8 +159,8 @@ class BenchmarkGrid:
                     SealedLabels(relabel(part.data.labels[part.rows], part.classes)),
                     seed=cell.task.seed,
                     shots=cell.task.shots,
-                    n_train=learner.n_train,
-                    n_validation=learner.n_validation,
+                    n_train=0,  # not known before the fit
+                    n_validation=0,
                     protocol=task.split.description,
                     features=self._print(task, part),
                 )
@@ -174,6 +174,7 @@ class BenchmarkGrid:
                 run,
                 n_train=learner.n_train,
                 n_validation=learner.n_validation,
+                n_unlabeled=learner.n_unlabeled,
                 fit_seconds=first.run.fit_seconds if first else run.fit_seconds,
             )
             made = self._described(cell, learner, part, round(seconds, 4), run)

@@ -15,6 +15,7 @@ from modalign.data.items import Items
 from modalign.data.splits.protocols import relabel
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.benchmark.benchmark_tasks import BenchmarkTask, TestPart
+from modalign.evaluate.protocol import learns_from_unlabeled
 from modalign.evaluate.tower_runs import nameless
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.transduction import kept_answers, vector_hashes
@@ -40,7 +41,7 @@ class TaskLearner(ABC, Generic[M]):
         split = task.split
         self.pool = np.union1d(split.train, split.unlabeled)
         self.transductive = task.key.protocol == "transductive" or (not task.key.shots and not len(self.pool))
-        self.n_train = self.n_validation = 0
+        self.n_train = self.n_unlabeled = self.n_validation = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,13 +75,17 @@ class VectorLearner(TaskLearner[VectorMethod]):
             train = self._images(task.data, task.split.train)
             if method.mirrors and (mirrored := task.data.mirrored) is not None:
                 train = concatenate([train, self._images(task.data, task.split.train, mirrored)])
+            self.n_train = len(train)
             if len(task.split.validation):
                 validation = self._images(task.data, task.split.validation)
-            if not method.needs_labels and len(task.split.unlabeled):
-                train = concatenate([train, self._blind(task.data, task.split.unlabeled)])
+                self.n_validation = len(validation)
+            if learns_from_unlabeled(method) and len(task.split.unlabeled):
+                blind = self._blind(task.data, task.split.unlabeled)
+                self.n_unlabeled = len(blind)
+                train = concatenate([train, blind])
         else:
             train = self._blind(task.data, task.split.test if self.transductive else self.pool)
-        self.n_train, self.n_validation = len(train), 0 if validation is None else len(validation)
+            self.n_unlabeled = len(train)
         method.fit(train, text=text, validation=validation)
 
     def answer(self, part: TestPart) -> np.ndarray:
@@ -137,9 +142,10 @@ class TowerLearner(TaskLearner[TowerMethod[Any]]):
         task = self.task
         if task.key.shots:
             train = self._images(task.data, task.split.train)
+            self.n_train = len(train)
         else:
             train = nameless(self._images(task.data, task.split.test if self.transductive else self.pool))
-        self.n_train = len(train)
+            self.n_unlabeled = len(train)
         text = self._required_text(task.data, task.classes)
         self.method.fit(train, text=text, encoder=task.data.clip, checkpoint=checkpoint)
 

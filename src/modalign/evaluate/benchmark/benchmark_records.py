@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from modalign.core.files import append_line, parse_json
-from modalign.evaluate.runs import Run, labels_per_class, read_lines
+from modalign.core.files import append_line
+from modalign.evaluate.result_files import parse_entries, read_lines
+from modalign.evaluate.runs import Run, labels_per_class
 
-_FORMAT = "modalign-bench-1"
+_FAMILY, _VERSION = "modalign-bench", 1
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ class BenchmarkRun:
     def to_json(self) -> str:
         """One line."""
         content = {name: value for name, value in asdict(self).items() if name != "run"}
-        return json.dumps(content | {"format": _FORMAT, "run": json.loads(self.run.to_json())}, ensure_ascii=False)
+        return json.dumps(
+            content | {"format": f"{_FAMILY}-{_VERSION}", "run": json.loads(self.run.to_json())}, ensure_ascii=False
+        )
 
     @classmethod
     def from_json(cls, line: str) -> BenchmarkRun:
         """Parse the result of :meth:`to_json`; a ValueError, KeyError or TypeError for other lines."""
-        content: Any = parse_json(line, "a line of a results file")
-        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
-            raise ValueError(f"not of format {_FORMAT}")
+        content = parse_entries(line, _FAMILY, _VERSION)
         return cls(**content | {"run": Run.from_json(json.dumps(content["run"]))})
 
 
@@ -85,5 +85,5 @@ def append_benchmark_run(path: str | Path, run: BenchmarkRun) -> None:
 
 
 def read_benchmark_runs(path: str | Path) -> list[BenchmarkRun]:
-    """All runs of a results file; see :func:`~modalign.evaluate.runs.read_lines`."""
+    """All runs of a results file; see :func:`~modalign.evaluate.result_files.read_lines`."""
     return read_lines(path, BenchmarkRun.from_json)

@@ -11,7 +11,7 @@ import numpy as np
 from modalign.core.record import plain
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.comparison.findings import LeftOut, title
-from modalign.evaluate.metrics import Interval, harmonic_mean, mean_interval
+from modalign.evaluate.metrics import Interval, harmonic_mean, interval_legend, mean_interval
 from modalign.evaluate.runs import Shots, amount, labels_in_words
 
 AVERAGE = "average"
@@ -117,6 +117,11 @@ class BenchmarkResult:
             ]
             for row in ordered
         ]
+
+    @property
+    def legend(self) -> str:
+        """Meaning of ± in :attr:`table`."""
+        return interval_legend(row.accuracy for row in self.rows)
 
     @property
     def reasons(self) -> dict[str, list[str]]:

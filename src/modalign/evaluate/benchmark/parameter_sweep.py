@@ -10,7 +10,7 @@ from typing import Any
 from modalign.core.errors import InputError, argument
 from modalign.evaluate.benchmark.benchmark import run_benchmark
 from modalign.evaluate.benchmark.benchmark_result import AVERAGE, BenchmarkRow
-from modalign.evaluate.metrics import Interval
+from modalign.evaluate.metrics import Interval, interval_legend
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class ParameterSweep:
              f"{row.cpu_seconds:.1f}"]
             for value, row in self.rows
         ]  # fmt: skip
+
+    @property
+    def legend(self) -> str:
+        """Meaning of ± in :attr:`table`."""
+        return interval_legend(row.accuracy for _, row in self.rows)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -29,7 +29,8 @@ from modalign.evaluate.measuring import fingerprint_of
 from modalign.evaluate.metrics import chance_level
 from modalign.evaluate.outcome import about_encoder, about_guessing
 from modalign.evaluate.protocol import budgets
-from modalign.evaluate.runs import Run, Shots, amount, check_record, check_shots, labels_per_class, warn_of
+from modalign.evaluate.result_files import check_record
+from modalign.evaluate.runs import Run, Shots, amount, check_shots, labels_per_class, warn_of
 from modalign.methods import method_class, vector_methods
 from modalign.methods.contract.parameters import check_parameters, known_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -83,7 +84,7 @@ def compare(
     clip_encoder : str, Path, Encoder, Features or None, default=None
         Vision-language encoder, or its features of the same images, if ``encoder`` is vision-only. Only GPUA uses both.
     methods : str, sequence of str or None, default=None
-        Names (see ``modalign list``), or one; all by default.
+        Names (see ``modalign list``), or one; by default all on vectors. Methods inside an encoder need images.
     shots : int or str or sequence of int or str, default=SHOTS
         Labeled images per class: numbers and ``"all"``, or one of them. 0 is without labels.
     seeds, test : int or sequence of int and float
@@ -131,6 +132,8 @@ def compare(
         source, text=text, encoder=encoder, clip_encoder=clip_encoder, classes=classes, templates=templates,
         descriptions=descriptions, split=split, test=test, device=device,
     )  # fmt: skip
+    if all(issubclass(method_class(name), VectorMethod) for name in settings):
+        given = replace(given, items=None, encoder=None)  # not to be copied to other processes
     protocol = Draws(given, test)
     kept, notes = _possible(protocol, shots, draws[0])
     left_out: list[LeftOut] = []
@@ -181,7 +184,8 @@ def _cells(
         if not ablations:
             continue
         most = max(numbers or own or [0], key=amount)
-        ingredients = [*cls.ablations, *([RANDOM_TEXT] if cls.takes_text and given.text is not None else [])]
+        on_text = issubclass(cls, VectorMethod) and cls.takes_text and given.text is not None
+        ingredients = [*cls.ablations, *([RANDOM_TEXT] if on_text else [])]
         yield from (
             GridCell(name, k, seed, ingredient)
             for ingredient in ingredients
@@ -194,7 +198,7 @@ def _cells(
 def _hindrance(cls: type, given: ComparisonInputs) -> str:
     """Return why a method cannot run on this data; empty if it can."""
     if not issubclass(cls, VectorMethod):
-        return "tunes inside an encoder and cannot run on vectors"
+        return "" if given.items is not None else "learns inside an encoder and needs images, these are vectors"
     if cls.needs_text and given.text is None:
         return "needs class text, and there is none"
     if cls.needs_clip_features and given.clip_features is None:

@@ -51,6 +51,8 @@ class ComparisonInputs:
         Messages about the data.
     spaces : tuple of int, default=()
         Widths of the concatenated spaces in ``features``; empty for one space.
+    items, encoder : Items and Encoder, default=None
+        The same images as pictures and their encoder, for methods inside it; None where there are vectors only.
     """
 
     features: Features
@@ -59,6 +61,8 @@ class ComparisonInputs:
     official: Split | None
     notes: tuple[str, ...]
     spaces: tuple[int, ...] = ()
+    items: Items | None = None
+    encoder: Encoder | JoinedEncoder | None = None
 
     @property
     def logit_scale(self) -> float | None:
@@ -123,8 +127,9 @@ def load_inputs(
     if official is not None:
         official = _labeled_tests(with_test(features.labels, official, test), features.labels)
     return ComparisonInputs(
-        features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces
-    )
+        features, found, clip_features, official, (*notes, *_about(features, official)), inputs.spaces, inputs.items,
+        inputs.encoder,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,8 @@ class _Inputs:
     lines: list[list[str]]
     notes: tuple[str, ...] = ()
     spaces: tuple[int, ...] = ()
+    items: Items | None = None
+    encoder: Encoder | JoinedEncoder | None = None
 
 
 def _from_features(
@@ -179,7 +186,9 @@ def _from_images(
     notes = [*items.notes]
     if count := len(features.quarantined) - len(items.quarantined):
         notes.append(f"{count} {'file' if count == 1 else 'files'} could not be decoded; left out")
-    return _Inputs(features, clip, reader, official, lines, tuple(notes), spaces)
+    row = {name: i for i, name in enumerate(items.ids)}
+    decoded = items.select([row[name] for name in features.ids])
+    return _Inputs(features, clip, reader, official, lines, tuple(notes), spaces, decoded, encoder)
 
 
 def _rows_of(features: Features, ids: Sequence[str]) -> Features:

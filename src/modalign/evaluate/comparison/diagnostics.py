@@ -33,7 +33,7 @@ def compute_diagnostics(
     split: Callable[[Shots, int], Split],
     build: Callable[[str, int], VectorMethod],
 ) -> tuple[MethodDiagnostics, ...]:
-    """Refit the best method, and the best method with a map, and compute their diagnostics.
+    """Refit the best method on vectors, and the best one with a map, and compute their diagnostics.
 
     Test labels may be used, because nothing is selected here.
 
@@ -48,7 +48,8 @@ def compute_diagnostics(
     build : callable
         An unfitted method of a name and a seed.
     """
-    ranked = sorted(result.table, key=lambda row: (-row.accuracy.mean, amount(row.shots)))
+    rows = (row for row in result.table if issubclass(method_class(row.method), VectorMethod))
+    ranked = sorted(rows, key=lambda row: (-row.accuracy.mean, amount(row.shots)))
     mapped = [row for row in ranked if given.text is not None and hasattr(method_class(row.method), "transform")]
     chosen: dict[tuple[str, Shots], Summary] = {(row.method, row.shots): row for row in (*ranked[:1], *mapped[:1])}
     seed = min(run.seed for run in result.runs)

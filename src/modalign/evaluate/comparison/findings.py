@@ -75,7 +75,11 @@ class Ablation:
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a fit at the largest number of labels, medians over seeds; ``peak_bytes`` is None if not measured."""
+    """Cost of a fit at the largest number of labels, medians over seeds.
+
+    ``peak_bytes`` is None if not measured, ``n_unlabeled`` in records of earlier versions, which count all in
+    ``n_train``.
+    """
 
     method: str
     shots: Shots
@@ -84,6 +88,7 @@ class Cost:
     n_train: int
     n_test: int
     peak_bytes: int | None
+    n_unlabeled: int | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from modalign.evaluate.comparison.findings import (
     Verdict,
     title,
 )
-from modalign.evaluate.metrics import chance_level, percent, proportion
+from modalign.evaluate.metrics import chance_level, interval_legend, percent, proportion
 from modalign.evaluate.paired import Comparison, compare_pairs
 from modalign.evaluate.runs import (
     Run,
@@ -173,6 +173,7 @@ class MethodComparison:
                     fit_seconds=float(np.median([run.fit_seconds for run in own])),
                     predict_seconds=float(np.median([run.predict_seconds for run in own])),
                     n_train=own[0].n_train,
+                    n_unlabeled=own[0].n_unlabeled,
                     n_test=own[0].accuracy.n,
                     peak_bytes=int(np.median(peaks)) if peaks else None,
                 )
@@ -226,9 +227,7 @@ class MethodComparison:
     @property
     def legend(self) -> str:
         """Meaning of ±, + and − in :attr:`rows`."""
-        parts = []
-        if any(row.accuracy.n > 1 for row in self.table):
-            parts.append("± is the 95 % interval over draws of the labeled images.")
+        parts = [interval_legend(row.accuracy for row in self.table)]
         if any(v.kind == "reference" for v in self.verdicts):
             parts.append(
                 f"+ and − mark what is significantly better or worse than {title(REFERENCE)} on the same test images "

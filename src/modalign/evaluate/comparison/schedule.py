@@ -7,23 +7,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from modalign.core.errors import InputError
 from modalign.core.features import ClassText
 from modalign.core.renaming import present_names
 from modalign.data.splits.drawing import few_shot
+from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.comparison_inputs import ComparisonInputs
 from modalign.evaluate.comparison.findings import SEPARATOR, LeftOut
 from modalign.evaluate.measuring import fingerprint_of, fingerprint_of_test
 from modalign.evaluate.parallel_runs import run_in_parallel
 from modalign.evaluate.protocol import run_once
 from modalign.evaluate.runs import Run, Shots, append_run, read_runs, run_key
+from modalign.evaluate.tower_runs import run_in_tower
 from modalign.methods import is_known, method_class
 from modalign.methods.contract.parameters import former_names
 from modalign.methods.contract.sharing import SharedFits, sharing_fits
+from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
+
+if TYPE_CHECKING:
+    from modalign.encoders.clip import ClipEncoder
 
 RANDOM_TEXT = "random prototypes"
 CELLS_A_JOB = 8  # number of cells below which a further process does not pay
@@ -103,15 +110,28 @@ class ExperimentGrid:
         if key in self.done:
             return self.done[key]
         try:
-            run = run_once(
-                cell.name, method, given.features, self.text(text_seed), split, cell.seed,
-                shots=cell.shots, clip_features=given.clip_features, fingerprint=prints,
-            )  # fmt: skip
+            run = self._measured(cell, method, split, self.text(text_seed), prints)
         except (ValueError, RuntimeError, ArithmeticError) as error:  # a refusal of its own, or no solution
             return LeftOut(cell.name, cell.shots, " ".join(str(error).split()))
         if self.record is not None:
             append_run(self.record, run)
         return run
+
+    def _measured(
+        self, cell: GridCell, method: VectorMethod | TowerMethod, split: Split, text: ClassText | None, prints: str
+    ) -> Run:
+        given = self.given
+        if isinstance(method, VectorMethod):
+            return run_once(
+                cell.name, method, given.features, text, split, cell.seed,
+                shots=cell.shots, clip_features=given.clip_features, fingerprint=prints,
+            )  # fmt: skip
+        if text is None or given.items is None:
+            raise InputError(f"{type(method).__name__} needs images and class text.")
+        encoder = cast("ClipEncoder", given.encoder)  # each method raises for encoders that it does not support
+        return run_in_tower(
+            cell.name, method, given.items, text, encoder, split, cell.seed, shots=cell.shots, fingerprint=prints
+        )
 
     def _fingerprint(self, text_seed: int | None) -> str:
         """Hash vectors, labels, text, CLIP features and the lists to draw from."""
@@ -132,7 +152,7 @@ def _under_present_names(run: Run) -> Run:
     return replace(run, parameters=present_names(run.parameters, former_names(method_class(method)), format_name=None))
 
 
-def build(name: str, seed: int, given: ComparisonInputs, settings: Mapping[str, Any]) -> VectorMethod:
+def build(name: str, seed: int, given: ComparisonInputs, settings: Mapping[str, Any]) -> VectorMethod | TowerMethod:
     """Return an unfitted method with the seed and the logit scale of the encoder, unless they are set."""
     method = method_class(name)()
     known = {

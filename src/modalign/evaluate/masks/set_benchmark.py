@@ -16,13 +16,13 @@ from modalign.core.record import plain, versions
 from modalign.encoders.base import Encoder
 from modalign.evaluate.masks.set_runs import HEADER, run_segmentation_set
 from modalign.evaluate.publications.bench_commands import SEGMENTERS
-from modalign.evaluate.runs import check_record, read_lines, sole_record
+from modalign.evaluate.result_files import check_record, parse_entries, read_lines, sole_record
 from modalign.segmentation.dense import FEATURES
 from modalign.segmentation.photos import identity, open_encoder
 from modalign.segmentation.sets.segmentation_root import inspect_segmentation_sets
 from modalign.segmentation.sets.segmentation_sets import segmentation_set
 
-_FORMAT = "modalign-segmentation-bench-1"
+_FAMILY, _VERSION = "modalign-segmentation-bench", 1
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def run_segmentation_benchmark(
                 )[0]  # fmt: skip
                 known[key] = SegmentationCell(name, kind, mapped, tuple(row.cells), plain(row.as_dict()))
                 if record is not None and row.scores is not None:  # rows without a result are measured again
-                    line = {"format": _FORMAT, "key": key, "row": vars(known[key])}
+                    line = {"format": f"{_FAMILY}-{_VERSION}", "key": key, "row": vars(known[key])}
                     append_line(Path(record), json.dumps(line, ensure_ascii=False).encode())
             rows.append(known[key])
     return SegmentationBenchmark(tuple(rows), missing)
@@ -163,8 +163,6 @@ def _datasets(root: str | Path, requested: Sequence[str] | None) -> tuple[list[s
 
 def _parse(line: str) -> tuple[str, SegmentationCell]:
     """Key and row of a line of the record."""
-    entry = json.loads(line)
-    if entry["format"] != _FORMAT:
-        raise ValueError(entry["format"])
+    entry = parse_entries(line, _FAMILY, _VERSION)
     row = dict(entry["row"])
     return entry["key"], SegmentationCell(**row | {"cells": tuple(row["cells"])})

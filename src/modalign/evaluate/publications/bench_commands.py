@@ -54,7 +54,12 @@ def encoder_of(backbone: str) -> str:
 
 
 def unlabeled_per_class(number: Published) -> int | None:
-    """Unlabeled images per class that a row learned from; None for all."""
+    """Unlabeled images per class that a row learned from; None for all.
+
+    GPUA's ablations repeat the values of 16 images per class in Table 1.
+    """
+    if (number.paper, number.setting) == ("gpua", "ablation"):
+        return 16
     found = re.search(r"(\d+) (?:unlabeled )?images per class", number.method)
     return int(found[1]) if found else None
 

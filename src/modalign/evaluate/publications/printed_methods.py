@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -124,6 +124,27 @@ def missing_method_reason(row: str) -> str:
     return _IN_PART.get(row) or _IN_PART.get(plain, plain)
 
 
+def printed_as(name: str, rows: Iterable[str]) -> str:
+    """What to do with the name of a row of the tables that is no method of the library; ``""`` for other names.
+
+    Parameters
+    ----------
+    name : str
+        As a user wrote it.
+    rows : iterable of str
+        Names of all rows.
+    """
+    row = next((row for row in rows if _plain(row) == _plain(name)), None)
+    if row is None:
+        return ""
+    method = built_method(row)
+    if method is None:
+        reason = missing_method_reason(row)
+        return f"'{row}' is in the papers' tables and not in the library{'' if reason == row else f' ({reason})'}"
+    changes = ", ".join(f"{method.name}.{key}={value}" for key, value in method.changes.items())
+    return f"'{row}' of the papers' tables is {method.name}{changes and f' with {changes}'}"
+
+
 @cache
 def switches(name: str) -> Mapping[str, None]:
     """All hyper-parameters of a method that some row of a table changes."""
@@ -134,4 +155,8 @@ def switches(name: str) -> Mapping[str, None]:
 def _named(row: str) -> str | None:
     """The method whose name is that of the row up to the first comma, whatever its capitals and hyphens."""
     plain = {name.replace("_", ""): name for name in ALL_METHODS}
-    return plain.get(re.sub(r"[^a-z0-9]", "", row.partition(",")[0].lower()))
+    return plain.get(_plain(row.partition(",")[0]))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from modalign.core.errors import UnknownNameError
+from modalign.evaluate.metrics import interval_legend
 from modalign.evaluate.publications.number_states import KINDS, NumberState, number_state
 from modalign.evaluate.publications.own_runs import OwnNumber
 from modalign.evaluate.publications.printed_block import PrintedBlock
 from modalign.evaluate.publications.printed_tables import BLOCKS, REMARKS, printed_numbers
 from modalign.evaluate.publications.published_number import PAPERS, Published
+from modalign.evaluate.publications.shapes.shape_statements import ShapeStatement
 
 _ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII", 8: "VIII", 9: "IX", 10: "X"}
 _SHARED = (("dataset", "not stated"), ("setting", "cost"))  # of a column of others, not of separate rows
@@ -49,6 +51,8 @@ class PaperTable:
         Cautions, in the order of their numbers.
     remarks : tuple of str
         Remarks on the whole table, and the other harmonic mean.
+    shapes : tuple of ShapeStatement, default=()
+        Whether runs on other data have the printed order of rows.
     """
 
     paper: str
@@ -58,6 +62,7 @@ class PaperTable:
     groups: Mapping[str, Sequence[tuple[str, tuple[NumberCell | None, ...]]]]
     footnotes: tuple[str, ...]
     remarks: tuple[str, ...]
+    shapes: tuple[ShapeStatement, ...] = ()
 
     @property
     def cells(self) -> list[NumberCell]:
@@ -75,7 +80,10 @@ class PaperTable:
             )
             for cell in self.cells
         ]
-        return {"paper": self.paper, "table": self.table, "numbers": cells, "remarks": list(self.remarks)}
+        return {
+            "paper": self.paper, "table": self.table, "numbers": cells, "remarks": list(self.remarks),
+            "shapes": [shape.as_dict() for shape in self.shapes],
+        }  # fmt: skip
 
 
 Own = Callable[[Published], OwnNumber | None]
@@ -100,7 +108,9 @@ def find_tables(names: Sequence[str]) -> list[tuple[str, str]]:
     return list(found)
 
 
-def paper_table(paper: str, table: str, own: Own = lambda number: None) -> PaperTable:
+def paper_table(
+    paper: str, table: str, own: Own = lambda number: None, shapes: Sequence[ShapeStatement] = ()
+) -> PaperTable:
     """A table as printed, each number with its state.
 
     Parameters
@@ -109,6 +119,8 @@ def paper_table(paper: str, table: str, own: Own = lambda number: None) -> Paper
         As :func:`find_tables` has them.
     own : callable, optional
         One's own number for a printed one, or None.
+    shapes : sequence of ShapeStatement, default=()
+        What one's own runs state about the order of its rows.
     """
     blocks = [block for block in BLOCKS[paper] if block.table == table]
     labels = _group_labels(blocks)
@@ -129,8 +141,9 @@ def paper_table(paper: str, table: str, own: Own = lambda number: None) -> Paper
         for label, own_rows in rows.items()
     }
     remarks = [text for about, text in REMARKS[paper] if about in (table, table.partition("(")[0])]
+    remarks += _other_mean(groups)
     return PaperTable(
-        paper, table, _title(blocks), tuple(heads), groups, tuple(footnotes), (*remarks, *_other_mean(groups))
+        paper, table, _title(blocks), tuple(heads), groups, tuple(footnotes), tuple(remarks), tuple(shapes)
     )
 
 
@@ -140,6 +153,12 @@ def count_states(tables: Iterable[PaperTable]) -> dict[str, Counter[str]]:
     for table in tables:
         counts.setdefault(table.paper, Counter(dict.fromkeys(KINDS, 0))).update(c.state.kind for c in table.cells)
     return counts
+
+
+def own_legend(tables: Iterable[PaperTable]) -> str:
+    """Meaning of ± after one's own numbers; ``""`` where there are none."""
+    own = [cell.own.value for table in tables for cell in table.cells if cell.own is not None]
+    return interval_legend(own) if own else ""
 
 
 def _tables_of(paper: str, table: str) -> list[str]:

@@ -128,6 +128,7 @@ class GDA(VectorMethod):
     title = "GDA"
     paper = "Wang et al., A hard-to-beat baseline for training-free CLIP-based adaptation, 2024, arXiv:2402.04087"
     needs_labels = False
+    takes_unlabeled = False
     choices: ClassVar[tuple[str, ...]] = ("discriminant_weight",)
     cross_validates: ClassVar[bool] = True
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"no discriminant": {"discriminant_weight": 0.0}}

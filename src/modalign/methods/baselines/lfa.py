@@ -111,6 +111,7 @@ class LFA(VectorMethod):
     title = "Linear Feature Alignment"
     paper = "Ouali et al., Black box few-shot adaptation for vision-language models, 2023, arXiv:2304.01752"
     needs_labels = False
+    takes_unlabeled = False
     transfers = True
     choices: ClassVar[tuple[str, ...]] = ("identity_weight", "steps")
     cross_validates: ClassVar[bool] = True

@@ -78,6 +78,7 @@ class VectorMethod(ProblemReader):
     takes_text: ClassVar[bool] = True  # learns something else where class text is given
     takes_labels: ClassVar[bool] = True  # learns something else from labels where class text is given
     scores_parts: ClassVar[bool] = False  # also of the images it predicts, not only of those it learns from
+    takes_unlabeled: ClassVar[bool] = True  # where labels are optional: learns from other images beside labeled ones
     mirrors: ClassVar[bool] = False  # published with every training image doubled by its mirror
     small_steps: ClassVar[bool] = False  # trains by steps on small batches, however many the vectors
     choices: ClassVar[tuple[str, ...]] = ()  # hyper-parameters chosen on validation images; as used in ``<name>_``

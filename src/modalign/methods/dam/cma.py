@@ -101,6 +101,7 @@ class CMA(VectorMethod):
         "vision-language models, equations 7 to 11"
     )
     needs_labels = False
+    takes_unlabeled = False
     transfers = True
     choices: ClassVar[tuple[str, ...]] = ("cosine_weight", "ridge")
     ablations: ClassVar[dict[str, dict[str, Any]]] = {"cosine alone": {"cosine_weight": 1.0}}

@@ -71,16 +71,15 @@ def save_sweep_page(sweep: ParameterSweep, path: str | Path) -> Path:
         sweep.curves, quantity=sweep.name, unit="accuracy, percent", title=f"Accuracy against {sweep.name}"
     )
     several = any(row.accuracy.n > 1 for _, row in sweep.rows)
-    text = "Bands are 95 % intervals over the seeds." if several else "One run per value."
-    page.section("Accuracy", text, blocks=picture)
-    page.section("Runs", paragraphs(sweep.notes), blocks=_varying(*sweep.table))
+    page.section("Accuracy", "Bands are the 95 % intervals of the table." if several else "", blocks=picture)
+    page.section("Runs", paragraphs(sweep.notes), blocks=_varying(*sweep.table, sweep.legend))
     return page.save(path)
 
 
-def _varying(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _varying(header: Sequence[str], rows: Sequence[Sequence[str]], legend: str) -> Table:
     """The table without columns of one value, which the caption has."""
     kept = [i for i, name in enumerate(header) if name not in SHARED or len({row[i] for row in rows}) > 1]
     shared = [SHARED[name].format(rows[0][i]) for i, name in enumerate(header) if i not in kept]
     caption = f"All runs: {', '.join(shared)}." if shared else ""
     cells = [[row[i].replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}") for i in kept] for row in rows]
-    return Table([header[i] for i in kept], cells, caption)
+    return Table([header[i] for i in kept], cells, f"{caption} {legend}".strip())

@@ -1,0 +1,113 @@
+"""Runs of the rows of printed tables on other data: the digits, features, or a folder of images."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modalign.core.errors import InputError
+from modalign.core.progress import track
+from modalign.evaluate.benchmark.benchmark import NoRunsError, run_benchmark
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
+from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
+from modalign.evaluate.publications.shapes.row_claims import TableRow, table_rows
+from modalign.evaluate.runs import RunWarning
+from modalign.methods import method_class
+from modalign.methods.contract.vectors import VectorMethod
+
+
+@dataclass(frozen=True)
+class TableRuns:
+    """Runs of rows of tables, and why others are missing.
+
+    Attributes
+    ----------
+    runs : tuple of BenchmarkRun
+        Also those of the results file with the same settings.
+    reasons : mapping of str to tuple of str
+        Reason → names of the rows that were not run.
+    """
+
+    runs: tuple[BenchmarkRun, ...]
+    reasons: Mapping[str, tuple[str, ...]]
+
+
+def run_tables(
+    source: str | Path,
+    tables: Sequence[tuple[str, str]],
+    *,
+    hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: str = "default",
+    record: str | Path | None = None,
+    **options: Any,
+) -> TableRuns:
+    """Run the rows of tables by their protocols on data of your own.
+
+    Each row is a call of :func:`~modalign.evaluate.benchmark.benchmark.run_benchmark`, so a record is continued.
+    Protocols that take several data sets are left out.
+
+    Parameters
+    ----------
+    source : str or Path
+        See :class:`~modalign.evaluate.benchmark.benchmark_source.BenchmarkSource`.
+    tables : sequence of (str, str)
+        Papers and tables, as :func:`~modalign.evaluate.publications.table_view.find_tables` has them.
+    hyperparameters : mapping, optional
+        Method → name → value, such as fewer epochs; those that make a row what it is take precedence.
+    settings : str, default="default"
+        Or ``"paper"``.
+    record : str, Path or None, default=None
+        Results file.
+    options : object
+        Further arguments of ``run_benchmark``, such as ``seeds``, ``encoder`` and ``jobs``.
+
+    Raises
+    ------
+    InputError
+        The data or an option is invalid; raised before anything is fitted.
+    """
+    given = BenchmarkSource(source, options.get("datasets"))
+    groups = list(_groups(tables))
+    runs: list[BenchmarkRun] = []
+    reasons: dict[str, list[str]] = {}
+    for rows in track(groups, "rows of the tables", total=len(groups), unit="rows"):
+        row = rows[0]
+        if given.of_vectors and not issubclass(method_class(row.method), VectorMethod):
+            reasons.setdefault("it learns inside an encoder and needs images", []).append(row.name)
+            continue
+        known = {**(hyperparameters or {}).get(row.method, {}), **dict(row.changes)}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RunWarning)  # the record has them
+                result = run_benchmark(
+                    source, protocol=row.protocol, methods=[row.method], settings=settings, record=record,
+                    shots=[one.shots for one in rows if one.shots != "all"] or None, per_class=row.per_class,
+                    hyperparameters={row.method: known} if known else None,
+                    **({} if row.imbalance is None else {"imbalances": [one.imbalance for one in rows]}), **options,
+                )  # fmt: skip
+        except NoRunsError as error:
+            reasons.setdefault(str(error), []).append(row.name)
+            continue
+        runs += result.runs
+        for reason in result.reasons:
+            reasons.setdefault(reason, []).append(row.name)
+    if not runs:
+        why = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in list(reasons.items())[:3])
+        raise InputError(
+            f"Expected rows that can be run on '{source}', got none ({why or 'no row is on one data set'})."
+        )
+    return TableRuns(tuple(runs), {reason: tuple(dict.fromkeys(names)) for reason, names in reasons.items()})
+
+
+def _groups(tables: Sequence[tuple[str, str]]) -> Iterator[list[TableRow]]:
+    """Rows that differ by the number of labels or the imbalance alone, in one list."""
+    found: dict[str, dict[tuple[object, ...], TableRow]] = {}
+    for paper, table in tables:
+        for row in table_rows(paper, table):
+            key = json.dumps([row.method, row.changes, row.protocol, row.per_class])
+            found.setdefault(key, {}).setdefault(row.key, row)
+    return iter([list(rows.values()) for rows in found.values()])

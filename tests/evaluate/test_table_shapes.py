@@ -1,0 +1,189 @@
+"""The order of rows that a table prints, and what runs on other data state about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modalign.cli import run as run_command
+from modalign.core.errors import InputError
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, read_benchmark_runs
+from modalign.evaluate.metrics import proportion
+from modalign.evaluate.publications.bench_commands import bench_command
+from modalign.evaluate.publications.shapes.row_claims import row_claims, table_rows
+from modalign.evaluate.publications.shapes.shape_statements import OwnShapes, count_verdicts
+from modalign.evaluate.publications.shapes.table_runs import run_tables
+from modalign.evaluate.publications.table_view import find_tables
+from modalign.evaluate.published import published
+from modalign.evaluate.runs import Run
+from modalign.methods import method_class
+from modalign.methods.contract.parameters import parameters
+from modalign.testing import few_shot_problem
+
+N = 200
+
+
+def made(method: str, hits: int, *, seed: int = 1, part: str = "test", **entries: Any) -> BenchmarkRun:
+    """A run on the digits with so many right answers, from the first image on."""
+    own = {"protocol": "few-shot", "shots": 16, "imbalance": None, "per_class": None, "parameters": {}} | entries
+    settings = {p.name: p.default for p in parameters(method_class(method))} | own["parameters"]
+    run = Run(
+        method, own["shots"], seed, proportion(hits, N), 1.0, 1.0, 16, 4, "drawn", settings, {}, "features",
+        f"images of {part}", 1, {}, correct=np.arange(N) < hits,
+    )  # fmt: skip
+    return BenchmarkRun(
+        own["protocol"], "digits", part, "tiny", "default", own["imbalance"], own["per_class"], False, 1.0, run
+    )
+
+
+def verdicts(runs: Sequence[BenchmarkRun], paper: str, table: str) -> dict[tuple[str, str], str]:
+    return {(one.claim.second.name, one.tested): one.verdict for one in OwnShapes(runs)(paper, table)}
+
+
+def differences(paper: str, table: str) -> dict[tuple[str, str], float]:
+    return {(c.second.name, c.metric): round(c.difference("average"), 2) for c in row_claims(paper, table)}
+
+
+def test_a_claim_is_the_method_of_the_paper_against_another_row() -> None:
+    assert differences("cmm", "Table 5") == {
+        ("CMM, mapped scores only", "top-1"): 2.15,
+        ("CMM, mapped scores and triplet", "top-1"): 1.78,
+        ("CMM, mapped and zero-shot scores", "top-1"): 1.29,
+        ("CMM, mapped and zero-shot scores and triplet", "top-1"): 0.96,
+        ("CMM, mapped and weighted zero-shot scores", "top-1"): 0.23,
+    }
+    assert differences("dam", "Table VIII")["DAM, image-to-text only", "new"] == 0.05
+    assert {metric for _, metric in differences("dam", "Table VIII")} == {"base", "new"}
+    assert {metric for _, metric in differences("dam", "Table V(b)")} == {"harmonic mean"}
+    assert differences("dam", "Table IV") == {("CLIP", "top-1"): 0.51}
+    assert [claim.first.shots for claim in row_claims("cmm", "Table 1") if claim.second.name == "CLIP"] == [
+        1,
+        2,
+        4,
+        8,
+        16,
+    ]
+    (claim,) = row_claims("gpua", "Table 3")
+    assert (claim.first.name, claim.second.name) == (
+        "GPUA, 16 unlabeled images per class", "GPUA, semantic scores only",
+    )  # fmt: skip
+    assert claim.difference("oxford_pets") == pytest.approx(94.5 - 89.2)
+    assert not row_claims("align", "Table 2"), "one data set is not enough"
+
+
+def test_every_ablation_that_can_be_switched_has_a_claim() -> None:
+    rows = [(p, t, row) for p, t in find_tables(["all"]) for row in table_rows(p, t) if row.changes]
+    claimed = {(p, t, c.second.key) for p, t, _ in rows for c in row_claims(p, t)}
+    first = {(p, t, c.first.key) for p, t, _ in rows for c in row_claims(p, t)}
+    assert len(rows) > 40
+    assert not [(p, t, row.name) for p, t, row in rows if (p, t, row.key) not in claimed | first]
+
+
+def test_the_verdict_follows_the_interval() -> None:
+    ours = [made("cmm", 150), made("linear_probe", 110), made("clip_adapter", 149), made("tip_adapter_f", 190)]
+    found = verdicts([*ours, made("zero_shot", 120, shots=0)], "cmm", "Table 2")
+    assert found == {
+        ("CLIP", "few-shot, 16 labels"): "confirmed",
+        ("CLIP-Adapter", "few-shot, 16 labels"): "not confirmed",
+        ("Tip-Adapter-F", "few-shot, 16 labels"): "reversed",
+    }
+    statements = OwnShapes(ours)("cmm", "Table 2")
+    assert count_verdicts(statements) == "0 confirmed, 1 not confirmed, 1 reversed"
+    for one in statements:
+        assert (one.verdict == "not confirmed") == (one.comparison.low <= 0 <= one.comparison.high)
+        assert one.sentence.startswith("CMM above")
+
+
+def test_an_ablation_is_compared_with_the_same_other_settings() -> None:
+    fair = {"protocol": "inductive", "shots": 0}
+    few, many = {"epochs": 2}, {"epochs": 9}
+    ours = [
+        made("fair", 150, **fair, parameters=many),
+        made("fair", 160, **fair, parameters=few),
+        made("fair", 110, **fair, parameters=few | {"weighting": "none"}),
+        made("fair", 100, **fair, parameters=many | {"weighting": "top"}),
+    ]
+    (one,) = OwnShapes(ours)("fair", "Table 5")
+    assert one.claim.second.name == "FAIR without pseudo-label weight"
+    assert one.comparison.difference == pytest.approx(50 / N)
+    assert verdicts(ours[1:2], "fair", "Table 5") == {}
+
+
+def test_rows_are_compared_on_common_seeds_and_on_the_same_images() -> None:
+    dam = {"protocol": "base-to-new", "shots": 16}
+    bare = {"parameters": {"sma": "none", "cma": "none"}}
+    ours = [made("dam", 150, **dam, seed=seed, part=part) for seed in (1, 2) for part in ("base", "new")]
+    ours += [made("dam", hits, **dam, **bare, seed=2, part=part) for part, hits in (("base", 150), ("new", 100))]
+    found = {one.tested: one for one in OwnShapes(ours)("dam", "Table VII")}
+    assert {tested: one.verdict for tested, one in found.items()} == {
+        "base-to-new, 16 labels, base classes": "not confirmed",
+        "base-to-new, 16 labels, new classes": "confirmed",
+    }
+    assert {one.seeds for one in found.values()} == {1}
+    tail = {"protocol": "long-tail", "shots": "all", "imbalance": 20.0}
+    both = [made(m, h, **tail, part=part) for m, h in (("dam", 150), ("coop", 90)) for part in ("base", "new")]
+    adjusted = [one for one in both if one.run.method == "dam"]
+    adjusted += [made("coop", 90, **tail, part=p, parameters={"loss": "logit-adjusted"}) for p in ("base", "new")]
+    assert verdicts(both, "dam", "Table V(b)") == {}
+    (one,) = OwnShapes(adjusted)("dam", "Table V(b)")
+    assert (one.comparison.n, one.tested) == (2 * N, "long-tail, imbalance 20")
+
+
+def test_the_ablations_of_gpua_learn_from_16_images_per_class() -> None:
+    (number,) = published(paper="gpua", table="Table 6", method="GPUA, CSLS loss", dataset="average")
+    assert "--per-class 16" in bench_command(number)
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    text, names = few_shot_problem().text, np.array(list("abcde"))
+    noise = np.random.default_rng(0).standard_normal((200, text.shape[1]))
+    labels = np.arange(200) % 5
+    images = text[labels] + 0.5 * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    arrays = {"train_images": images[:100], "train_labels": labels[:100]}
+    arrays |= {"test_images": images[100:], "test_labels": labels[100:]}
+    path = tmp_path_factory.mktemp("vectors") / "letters.npz"
+    np.savez(path, text=text, text_names=names, **arrays)
+    return path
+
+
+def test_one_command_runs_the_rows_and_states_their_order(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record, page = tmp_path / "runs.jsonl", tmp_path / "page.html"
+    words = ["tables", "gpua:3", "fair:5", "--on", str(vectors), "--seeds", "1", "--record", str(record)]
+    words += ["--set", "gpua.steps=3"]
+    assert run_command([*words, "--page", str(page)]) == 0
+    first = capsys.readouterr()
+    assert "Order of rows on letters, features, 1 seed:" in first.out
+    assert "GPUA, 16 unlabeled images per class above GPUA, semantic scores only" in first.out
+    assert (
+        "left out FAIR without pseudo-label weight, FAIR, weight by highest score, FAIR: it learns inside" in first.err
+    )
+    assert "Order of rows on letters" in page.read_text("utf-8")
+    lines = record.read_text().splitlines()
+    assert len(lines) == 2
+    assert {run.run.parameters["steps"] for run in read_benchmark_runs(record)} == {3}
+    assert run_command([*words, "--json"]) == 0
+    (shape,) = json.loads(capsys.readouterr().out)["tables"][0]["shapes"]
+    assert shape["verdict"] in ("confirmed", "not confirmed", "reversed")
+    assert shape["low"] <= shape["difference"] <= shape["high"]
+    assert record.read_text().splitlines() == lines, "no run is repeated"
+    assert run_command(["tables", "gpua:3", "--record", str(record)]) == 0
+    assert "Order of rows on letters" in capsys.readouterr().out
+
+
+def test_what_cannot_be_run_is_said_in_one_sentence(vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(
+        InputError, match=r"Expected rows that can be run on '.*', got none \(no row is on one data set\)"
+    ):
+        run_tables(vectors, find_tables(["align:2"]))
+    with pytest.raises(InputError, match=r"got none \(.*FAIR: it learns inside an encoder and needs images\)"):
+        run_tables(vectors, find_tables(["fair:5"]))
+    assert run_command(["tables", "gpua:3", "--seeds", "2"]) == 2
+    assert "Expected --seeds with --on DATA; leave it out." in capsys.readouterr().err
