@@ -15,7 +15,7 @@ from modalign.core.errors import InputError
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, read_benchmark_runs
 from modalign.evaluate.metrics import proportion
 from modalign.evaluate.publications.bench_commands import bench_command
-from modalign.evaluate.publications.shapes.row_claims import row_claims, table_rows
+from modalign.evaluate.publications.shapes.row_claims import printed_rows, row_claims
 from modalign.evaluate.publications.shapes.shape_statements import OwnShapes, count_verdicts
 from modalign.evaluate.publications.shapes.table_runs import run_tables
 from modalign.evaluate.publications.table_view import find_tables
@@ -77,7 +77,7 @@ def test_a_claim_is_the_method_of_the_paper_against_another_row() -> None:
 
 
 def test_every_ablation_that_can_be_switched_has_a_claim() -> None:
-    rows = [(p, t, row) for p, t in find_tables(["all"]) for row in table_rows(p, t) if row.changes]
+    rows = [(p, t, row) for p, t in find_tables(["all"]) for row in printed_rows(p, t) if row.changes]
     claimed = {(p, t, c.second.key) for p, t, _ in rows for c in row_claims(p, t)}
     first = {(p, t, c.first.key) for p, t, _ in rows for c in row_claims(p, t)}
     assert len(rows) > 40

@@ -104,7 +104,7 @@ def table_row(number: Published) -> TableRow | None:
 
 
 @cache
-def table_rows(paper: str, table: str) -> tuple[TableRow, ...]:
+def printed_rows(paper: str, table: str) -> tuple[TableRow, ...]:
     """The rows of a table that can be run on other data, each once."""
     rows = (table_row(number) for number in _numbers(paper, table))
     return tuple({row.key: row for row in rows if row is not None}.values())

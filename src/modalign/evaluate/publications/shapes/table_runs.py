@@ -14,7 +14,7 @@ from modalign.core.progress import track
 from modalign.evaluate.benchmark.benchmark import NoRunsError, run_benchmark
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
-from modalign.evaluate.publications.shapes.row_claims import TableRow, table_rows
+from modalign.evaluate.publications.shapes.row_claims import TableRow, printed_rows
 from modalign.evaluate.runs import RunWarning
 from modalign.methods import method_class
 from modalign.methods.contract.vectors import VectorMethod
@@ -107,7 +107,7 @@ def _groups(tables: Sequence[tuple[str, str]]) -> Iterator[list[TableRow]]:
     """Rows that differ by the number of labels or the imbalance alone, in one list."""
     found: dict[str, dict[tuple[object, ...], TableRow]] = {}
     for paper, table in tables:
-        for row in table_rows(paper, table):
+        for row in printed_rows(paper, table):
             key = json.dumps([row.method, row.changes, row.protocol, row.per_class])
             found.setdefault(key, {}).setdefault(row.key, row)
     return iter([list(rows.values()) for rows in found.values()])
