@@ -130,6 +130,8 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "many bytes": ({"content": bytes(2**18 + 1), "headers": PNG}, 413, "at most"),
     "many bytes, unannounced": ({"content": iter([bytes(2**16)] * 5), "headers": PNG}, 413, "at most"),
     "many images": ({"files": form(*[b"x"] * 5)}, 413, "at most 4 images"),
+    "very many images": ({"files": form(*[b"x"] * 1000)}, 413, "at most 4 images"),
+    "very many fields": ({"files": {f"f{i}": (None, b"x") for i in range(1000)}}, 413, "8 other fields"),
     "a torn form": ({"content": b"--a\r\n", "headers": {"content-type": "multipart/form-data"}}, 400, ""),
     "a top too large": ({"params": {"top": 11}, "content": b"x", "headers": PNG}, 422, "'top'"),
     "a top of nothing": ({"params": {"top": 0}, "content": b"x", "headers": PNG}, 422, "'top'"),

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 FORM = "multipart/form-data"
+_FIELDS = 8  # of a form beside its files; they are ignored
 
 # It logs errors of a form; without a handler, the log goes to the terminal.
 logging.getLogger("python_multipart").addHandler(logging.NullHandler())
@@ -48,8 +49,13 @@ async def read_images(request: Request, max_images: int) -> list[tuple[str, byte
 
 
 async def _files(request: Request, max_images: int) -> list[tuple[str, bytes]]:
-    async with request.form(max_files=max_images + 1, max_fields=8, max_part_size=2**16) as form:
-        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-        if len(files) > max_images:
-            raise HTTPException(413, f"Expected at most {max_images} images in one request, got more.")
-        return [(file.filename or str(i), await file.read()) for i, file in enumerate(files)]
+    try:
+        async with request.form(max_files=max_images, max_fields=_FIELDS, max_part_size=2**16) as form:
+            files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            return [(file.filename or str(i), await file.read()) for i, file in enumerate(files)]
+    except HTTPException as error:
+        if "Too many" not in str(error.detail):
+            raise
+        raise HTTPException(
+            413, f"Expected at most {max_images} images and {_FIELDS} other fields in one request, got more."
+        ) from None

@@ -8,11 +8,11 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modalign.app.web.access import Access
 from modalign.app.web.error_replies import error_reply
+from modalign.app.web.request_body import RequestBody, too_many_bytes
 
 WRITE_HEADER = "x-modalign"
 """Every request that changes something must have it. A form or an image of another site cannot set a header."""
@@ -35,7 +35,8 @@ class Guard:
     """ASGI middleware that accepts only requests of the server's own pages.
 
     In this order: an unknown ``Host`` gets 421, another ``Origin`` 403, a missing or wrong token 401, a write without
-    :data:`WRITE_HEADER` 403, a body of more than ``max_body`` bytes 413. The token comes as ``?token=``, as
+    :data:`WRITE_HEADER` 403, a body of more than ``max_body`` bytes 413. An error for a request whose body was not read
+    closes the connection; see :class:`~modalign.app.web.request_body.RequestBody`. The token comes as ``?token=``, as
     ``Authorization: Bearer`` or as the cookie that the first answer sets. No answer has a CORS header.
 
     Parameters
@@ -70,10 +71,17 @@ class Guard:
                 await self.app(scope, receive, send)
             return
         fresh = self._token_in_query(scope)
+        body = RequestBody(scope, receive, self.max_body)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._add_headers(MutableHeaders(scope=message), fresh)
+                headers = MutableHeaders(scope=message)
+                self._add_headers(headers, fresh)
+                if body.unread and message["status"] >= 400:
+                    headers["connection"] = "close"
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                await body.finish(message, send)
+                return
             await send(message)
 
         refusal = self._refusal(scope, fresh)
@@ -81,7 +89,7 @@ class Guard:
             status, reason = refusal
             await error_reply(status, reason)(scope, receive, answer)
             return
-        await self.app(scope, _counted(receive, self.max_body), answer)
+        await self.app(scope, body.receive, answer)
 
     def _refusal(self, scope: Scope, fresh: bool) -> tuple[int, str] | None:
         """Return status and sentence for a refused request."""
@@ -102,7 +110,7 @@ class Guard:
             return 403, f"A request that changes something needs the header {WRITE_HEADER}."
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self.max_body:
-            return 413, _too_large(self.max_body)
+            return 413, too_many_bytes(self.max_body)
         return None
 
     @property
@@ -132,22 +140,3 @@ class Guard:
         headers.setdefault("cache-control", "no-store")
         if fresh:
             headers.append("set-cookie", f"{self._cookie}={self.access.token}; Path=/; HttpOnly; SameSite=Strict")
-
-
-def _counted(receive: Receive, most: int) -> Receive:
-    """``receive`` that raises a 413 as soon as more than ``most`` bytes have come, whatever length was announced."""
-    received = 0
-
-    async def count() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > most:
-            raise HTTPException(413, _too_large(most))
-        return message
-
-    return count
-
-
-def _too_large(most: int) -> str:
-    return f"Expected at most {most:,} bytes in one request, got more."

@@ -1,0 +1,62 @@
+"""Ctrl-C ends a server with one sentence and exit code 130."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import modalign as ma
+from modalign import cli
+from modalign.data.digits import load_digits
+
+pytest.importorskip("fastapi", reason="local servers need the extra 'app'")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
+    pytest.mark.timeout(120),
+]
+
+
+def interrupt_when_it_answers(port: int) -> None:
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with suppress(OSError):
+            connection.request("GET", "/")
+            connection.getresponse().read()
+            connection.close()
+            os.kill(os.getpid(), signal.SIGINT)  # as a terminal does
+            return
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("command", ["studio", "serve"])
+def test_ctrl_c_ends_a_server_with_one_sentence(command: str, tmp_path: Path, own_cache: None, capsys) -> None:
+    digits = load_digits().select(range(20))
+    for i in range(20):
+        place = tmp_path / "digits" / digits.class_names[digits.labels[i]]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{i}.png").write_bytes(digits.read(i))
+    if command == "serve":
+        ma.adapt(digits, encoder="tiny", method="zero_shot").save(tmp_path / "model")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    stopping = threading.Thread(target=interrupt_when_it_answers, args=[port], daemon=True)
+    before = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
+    stopping.start()
+    try:
+        source = tmp_path / ("digits" if command == "studio" else "model")
+        assert cli.run([command, str(source), "--port", str(port)]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if "stopped" in line] == said[-1:]
+    assert not [line for line in said if "Traceback" in line]
