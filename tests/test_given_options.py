@@ -60,7 +60,10 @@ def test_two_outputs_are_two_files(tmp_path: Path) -> None:
         (["predict", "m", "photos", "-o", "parts", "--shards", "2", "--sort", "uncertain"], "--sort without --shards"),
         (["audit", "photos", "--check", "copies", "--method", "gda"], "--method with --check labels"),
         (["audit", "photos", "--check", "copies", "--seed", "4"], "--seed with --check labels"),
+        (["audit", "photos", "--check", "labels", "--near-identical", "0.9"], "--near-identical with --check copies"),
+        (["audit", "photos", "--check", "labels", "--fail-on", "leak"], "--check copies, which finds it"),
         (["segment", "photos", "-o", "masks", "--classes", "a;b", "--transductive"], "--transductive with --fit-on"),
+        (["studio", "photos", "--model", "m", "--device", "cpu"], "--device without --model"),
         (["bench", "digits", "--imbalances", "10"], "--imbalances with --protocol long-tail"),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from modalign.app.studio.exam import exam_key, exam_limit
-from modalign.app.studio.image_list import listed_rows
+from modalign.app.studio.image_list import listed_images
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.label_state import NONE, LabelState
 from modalign.app.studio.labeling import NO_CLASS, Labeling
@@ -290,4 +290,4 @@ def test_exam_labels_are_never_taught(tmp_path: Path) -> None:
 def test_a_list_of_another_form_is_refused(entries: object, tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text(json.dumps(entries))
     with pytest.raises(InputError, match="got something else"):
-        listed_rows(tmp_path / "list.json", IDS)
+        listed_images(tmp_path / "list.json", IDS)

@@ -35,6 +35,24 @@ def test_the_state_is_never_kept_among_images_or_other_files(tmp_path: Path) -> 
     assert sorted(tmp_path.rglob("*")) == before
 
 
+REFUSED: dict[str, tuple[dict[str, object], str]] = {
+    "a list that does not exist": ({"listed": Path("nope.json")}, "nope.json"),
+    "an unknown encoder": ({"encoder": "nope"}, "nope"),
+    "one class": ({"classes": ["a"]}, "class"),
+    "a model that does not exist": ({"model": Path("nope")}, "nope"),
+    "sentences for an encoder without text": ({"encoder": "tiny-vision", "templates": ("a {}",)}, "reads no sentences"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_session_that_is_refused_leaves_no_folder(case: str, tmp_path: Path, own_cache: None) -> None:
+    given, words = REFUSED[case]
+    plain = Items(load_digits().ids[:5], load_digits().blobs[:5])
+    with pytest.raises(InputError, match=words):
+        open_session(plain, state=tmp_path / "state", thorough=False, **{"classes": ["a", "b"], **given})  # type: ignore[arg-type]
+    assert not (tmp_path / "state").exists()
+
+
 @pytest.mark.parametrize("entries", [{"exam_limit": "abc"}, {"exam_limit": 5}, {"seed": "a"}, {"seed": -1}])
 def test_settings_of_another_form_are_refused(
     entries: dict[str, object], digits: Items, tmp_path: Path, own_cache: None

@@ -25,6 +25,14 @@ KINDS: dict[str, str] = {
     "name": "class names",
 }
 """Kind of a finding → description, the most harmful first."""
+FOUND_BY: dict[str, str] = {
+    **dict.fromkeys(("leak", "contradiction", "duplicate"), "copies"),
+    **dict.fromkeys(("dark", "bright", "blurred", "tiny"), "pictures"),
+    "label": "labels",
+    "outlier": "outliers",
+    "name": "names",
+}
+"""Kind → check that finds it; unreadable files are found by all."""
 NOUNS: dict[str, str] = {
     "label": "doubtful label",
     "unreadable": "unreadable file",

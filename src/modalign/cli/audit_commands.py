@@ -50,7 +50,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Find label errors, copies, leaks between train and test, outliers and bad pictures."""
-    from modalign.audit.audit_findings import KINDS
+    from modalign.audit.audit_findings import FOUND_BY, KINDS
     from modalign.audit.auditing import CHECKS, audit_images
     from modalign.core.files import write
     from modalign.core.record import plain
@@ -61,9 +61,15 @@ def audit(
     check_file(out, ".json")
     if check and "labels" not in check:
         refuse_unused("with --check labels", "method", "seed")
+    if check and "copies" not in check:
+        refuse_unused("with --check copies", "near_identical")
     for kind in fail_on or ():
         require_choice("--fail-on", kind, KINDS)
+        if check and FOUND_BY.get(kind, check[0]) not in check:
+            raise InputError(f"Expected --check {FOUND_BY[kind]}, which finds it, with --fail-on {kind}; add it.")
     subject = _images_or_features(source, split=split, classes=classes)
+    if not isinstance(subject, Items):
+        refuse_unused("with images; vectors were made by theirs", "encoder")
     found = audit_images(
         subject,
         encoder=encoder,

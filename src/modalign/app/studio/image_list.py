@@ -10,36 +10,35 @@ from modalign.core.errors import InputError, argument
 from modalign.core.files import read_json
 
 
-def listed_rows(path: Path, ids: Sequence[str]) -> tuple[int, ...]:
-    """Rows of the images in a file of ``modalign audit --out`` or ``modalign search --json``, each once, in its order.
+def listed_images(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
+    """Names of the images in a file of ``modalign audit --out`` or ``modalign search --json``, each once, in its order.
 
     Parameters
     ----------
     path : Path
         A JSON file with ``findings``, which have ``ids``, or ``hits``, which have an ``id``.
     ids : sequence of str
-        Names of the images of the session.
+        Names of the images of the source; others are left out.
 
     Raises
     ------
     InputError
         The file is of another form, or names none of the images.
     """
-    found = read_json(path, "a list of images")
-    names = _names(found)
+    names = _names(read_json(path, "a list of images"))
     if names is None:
         raise InputError(
             f"Expected in '{path}' the findings of modalign audit --out or the hits of modalign search --json, got "
             "something else."
         )
-    place = {name: row for row, name in enumerate(ids)}
-    rows = tuple(dict.fromkeys(place[name] for name in names if name in place))
-    if not rows:
+    known = set(ids)
+    found = tuple(dict.fromkeys(name for name in names if name in known))
+    if not found:
         raise InputError(
             f"Expected images of this source in '{path}', got {len(names)} others; give {argument('listed')} a list of "
             "the same folder."
         )
-    return rows
+    return found
 
 
 def _names(found: Any) -> list[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from modalign.app.studio.exam import exam_limit
 from modalign.app.studio.gallery import Gallery, content_hashes_of
-from modalign.app.studio.image_list import listed_rows
+from modalign.app.studio.image_list import listed_images
 from modalign.app.studio.label_log import LOCK_FILE, LOG_FILE, LabelLog
 from modalign.app.studio.labeling import Labeling
 from modalign.app.studio.session import Session, SessionSettings
@@ -30,6 +30,7 @@ from modalign.data.items import load_items
 from modalign.data.label_sets import load_label_sets
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
+from modalign.encoders.joined import JoinedEncoder
 from modalign.model.classifier import Classifier
 from modalign.model.loading_models import load
 from modalign.model.multi_label.multi_label_classifier import MultiLabelClassifier
@@ -49,7 +50,7 @@ def open_session(
     *,
     state: Path,
     classes: Any = None,
-    encoder: str | Encoder = "tiny",
+    encoder: str | Encoder | None = None,
     model: Path | None = None,
     templates: tuple[str, ...] | None = None,
     import_labels: bool = False,
@@ -69,19 +70,19 @@ def open_session(
         Folder for labels and thumbnails.
     classes : object, default=None
         Class names; by default those of the source, of the model, or of the session as it was left.
-    encoder : str or Encoder, default="tiny"
-        Encoder of the images, unless a model has its own.
+    encoder : str, Encoder or None, default=None
+        Encoder of the images; None is that of the model, or ``"tiny"`` without one. With a model it must be the same.
     model : Path or None, default=None
         A saved classifier whose answers to begin with; of several classes per image with ``multi_label``.
     templates : tuple of str or None, default=None
-        Sentences with ``{}`` for the class name.
+        Sentences with ``{}`` for the class name, for an encoder with a text tower.
     import_labels : bool, default=False
         Take the labels of the source over, those of the exam set as its answers.
     multi_label : bool, default=False
         Whether an image may show several classes; the labels of the source are read as
         :func:`~modalign.data.label_sets.load_label_sets` does.
     listed : Path or None, default=None
-        Images to show first; see :func:`~modalign.app.studio.image_list.listed_rows`.
+        Images to show first; see :func:`~modalign.app.studio.image_list.listed_images`.
     seed : int, default=0
         Random seed; a session keeps its first seed.
     thorough : bool, default=True
@@ -93,30 +94,26 @@ def open_session(
     ------
     InputError
         No images, fewer than two classes, a folder that is in use, another encoder than before, or a model of the other
-        kind of labels.
+        kind of labels. A new folder is made only after all of this is checked.
     """
     require_seed(seed, "seed")
-    classifier = None if model is None else _classifier(model, multi_label)
+    classifier = None if model is None else _classifier(model, multi_label, encoder)
     sets = load_label_sets(source, classes=classes) if multi_label else None
     items = load_items(source, classes=classes) if sets is None else replace(sets.items, class_names=sets.class_names)
     names = items.class_names or (() if classifier is None else classifier.class_names)
+    first = () if listed is None else listed_images(listed, items.ids)
     _require_place(state, source)
-    log = LabelLog(state)
+    earlier = LabelLog(state) if (state / LOG_FILE).exists() else None
+    log = earlier
     try:
-        if len(names) < 2 and len({e["name"] for e in log.events if e["kind"] == "add"}) < 2:
-            raise InputError(
-                f"Expected at least 2 classes, got {len(names)}; name them by {argument('classes')}, or sort some "
-                "images into one folder per class."
-            )
-        if classifier is not None:
-            encoder = require_one(classifier.encoder)
-        elif isinstance(encoder, str):
-            encoder = require_one(load_encoder(encoder, device=device))
+        _require_classes(names, earlier)
+        encoder = _encoder(encoder if classifier is None else classifier.encoder, templates, device)
         features = encoder.embed_images(items)
         place = {name: i for i, name in enumerate(items.ids)}
         rows = [place[name] for name in features.ids]
         items = items.select(rows)
         contents = content_hashes_of(items, encoder.store)
+        log = earlier or LabelLog(state)  # nothing is written before everything that can be refused
         kept = _settings(state, encoder, contents, seed, multi_label)
         kind = SetLabeling if multi_label else Labeling
         labeling = kind(items.ids, contents, log, kept["seed"], int(kept["exam_limit"]))
@@ -131,8 +128,9 @@ def open_session(
         if log.dropped:
             notes.append("the last line of the label log was incomplete and is left out")
         title = Path(source).name if isinstance(source, (str, Path)) else "images"
-        first = () if listed is None else listed_rows(listed, items.ids)
-        settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes), first)
+        place = {name: i for i, name in enumerate(features.ids)}
+        shown = tuple(place[name] for name in first if name in place)
+        settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes), shown)
         gallery = Gallery(items, contents, state / "thumbnails")
         if isinstance(labeling, SetLabeling):
             given = _sets_of(classifier, features) if isinstance(classifier, MultiLabelClassifier) else None
@@ -140,12 +138,36 @@ def open_session(
         base = _answers_of(classifier, features) if isinstance(classifier, Classifier) else None
         return Session(features, labeling, gallery, encoder, settings, base)
     except BaseException:
-        log.close()
+        if log is not None:
+            log.close()
         raise
 
 
-def _classifier(folder: Path, multi_label: bool) -> Classifier | MultiLabelClassifier:
-    found = load(folder)
+def _encoder(given: str | Encoder | JoinedEncoder | None, templates: tuple[str, ...] | None, device: str) -> Encoder:
+    """The one encoder of a session; sentences need one that reads them."""
+    encoder = require_one(
+        load_encoder(given or "tiny", device=device) if given is None or isinstance(given, str) else given
+    )
+    if templates is not None and not encoder.has_text:
+        raise InputError(
+            f"Expected an encoder of images and text with {argument('templates')}, got '{encoder.name}', which reads "
+            "no sentences; leave them out."
+        )
+    return encoder
+
+
+def _require_classes(names: Sequence[str], log: LabelLog | None) -> None:
+    """Raise unless the source, the model or an earlier session has two classes."""
+    added = set() if log is None else {event["name"] for event in log.events if event["kind"] == "add"}
+    if len(names) < 2 and len(added) < 2:
+        raise InputError(
+            f"Expected at least 2 classes, got {len(names)}; name them by {argument('classes')}, or sort some "
+            "images into one folder per class."
+        )
+
+
+def _classifier(folder: Path, multi_label: bool, encoder: str | Encoder | None) -> Classifier | MultiLabelClassifier:
+    found = load(folder, encoder=encoder)
     if (multi_label and isinstance(found, MultiLabelClassifier)) or (not multi_label and isinstance(found, Classifier)):
         return found
     advice = "give another model"

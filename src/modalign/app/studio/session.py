@@ -44,7 +44,7 @@ class SessionSettings:
     notes : tuple of str, default=()
         Messages about the source.
     listed : tuple of int, default=()
-        Rows to show first; see :func:`~modalign.app.studio.image_list.listed_rows`.
+        Rows to show first; see :func:`~modalign.app.studio.image_list.listed_images`.
     """
 
     title: str

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.options import Device, EncoderName, command, seed_option
+from modalign.cli.arguments.given_options import refuse_unused, was_given
+from modalign.cli.options import Device, command, seed_option
 from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.errors import require
 
@@ -19,7 +20,9 @@ def studio(
         Path | None, typer.Option(help="File of class names, one per line or JSON; by default the folders.")
     ] = None,
     model: Annotated[Path | None, typer.Option("--model", "-m", help="A saved classifier to begin with.")] = None,
-    encoder: EncoderName = "tiny",
+    encoder: Annotated[
+        str, typer.Option("--encoder", "-e", help="As for fit; with --model its encoder, if it is not found.")
+    ] = "tiny",
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder for labels and thumbnails; by default FOLDER.studio next to the images.")
@@ -53,11 +56,13 @@ def studio(
     from modalign.app.studio.routes import studio_app
     from modalign.app.web import listen, run_app
 
+    if model is not None:
+        refuse_unused("without --model, whose encoder runs on the device that is found", "device")
     session = open_session(
         source,
         state=state_folder(source) if state is None else state,
         classes=classes,
-        encoder=encoder,
+        encoder=encoder if model is None or was_given("encoder") else None,
         model=model,
         templates=tuple(template) if template else None,
         import_labels=import_labels,
@@ -69,6 +74,8 @@ def studio(
     )
     try:
         report_quarantine(session.features.quarantined)
+        if was_given("seed") and session.settings.seed != seed:
+            print_lines(f"note: the session keeps its first seed, {session.settings.seed}")
         opened, access = listen(host, port)
         print_lines(f"{len(session.labeling)} images; labels are kept in {session.labeling.log.folder}")
         print_lines(f"Open {access.url}", "Stop with Ctrl-C.", err=False)
