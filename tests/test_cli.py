@@ -107,6 +107,8 @@ def test_every_bad_file_is_listed_and_the_good_ones_embedded(tmp_path: Path) -> 
         (["embed", "{photos}", "-o", "{out}.npz", "--view", "centr"], "did you mean 'center'"),
         (["predict", "{out}", "{photos}"], "model folder"),
         (["list", "method"], "did you mean 'methods'"),
+        (["fit", "{vectors}", "-o", "{out}"], "vectors go to predict, compare"),
+        (["fit", "{arrays}", "-o", "{out}"], "read_feature_arrays"),
     ],
 )
 def test_a_mistake_is_one_sentence_exit_code_2_and_nothing_written(
@@ -114,8 +116,9 @@ def test_a_mistake_is_one_sentence_exit_code_2_and_nothing_written(
 ) -> None:
     from modalign.cli import run
 
+    given = filled(arguments, photos, tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    code = run(filled(arguments, photos, tmp_path))
+    code = run(given)
     require_one_sentence(code, *capsys.readouterr(), sentence)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -130,7 +133,12 @@ def test_a_mistake_is_one_sentence_in_a_process_of_its_own(photos: Path, tmp_pat
 
 
 def filled(arguments: list[str], photos: Path, tmp_path: Path) -> list[str]:
-    names = {"photos": photos, "photo": tmp_path / "photo", "out": tmp_path / "out"}
+    names = {name: tmp_path / name for name in ("photo", "out", "arrays")}
+    names |= {"photos": photos, "vectors": tmp_path / "vectors.npz"}
+    if "{vectors}" in arguments or "{arrays}" in arguments:
+        names["vectors"].touch()
+        names["arrays"].mkdir()
+        (names["arrays"] / "features.npy").touch()
     return [a.format(**names) for a in arguments]
 
 
@@ -251,6 +259,8 @@ def test_lists(tmp_path: Path) -> None:
     assert {row["name"] for row in json.loads(run("list", "encoders", "--json").stdout)} >= {"tiny", "tiny-vision"}
     assert "caltech101" in run("list", "datasets").stdout
     assert "hyper-parameter" in run("list", "cmm").stdout
+    assert "for segmentation" in run("list", "tiny-scenes").stdout
+    assert len(json.loads(run("list", "caltech101", "--json").stdout)) == 1
 
 
 def test_the_doctor_finds_this_machine_well() -> None:

@@ -95,6 +95,12 @@ def test_partners_that_lack_are_noted_and_folders_do_not_matter(masks: Path, tmp
     )  # fmt: skip
 
 
+def test_a_class_without_a_true_pixel_is_noted_where_it_is_predicted(masks: Path, tmp_path: Path) -> None:
+    result = evaluate_masks(masks, write_truth(tmp_path / "truth", lambda m: np.where(m == 2, 0, m).astype(np.uint8)))
+    assert result.scores.iou[2] == 0
+    assert result.notes == ("no true pixel of 'sky', predicted for others: IoU 0 in the mean",)
+
+
 @pytest.mark.parametrize(
     ("change", "files", "options", "message"),
     [

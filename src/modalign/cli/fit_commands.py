@@ -15,6 +15,7 @@ from modalign.cli.multi_label_command import fit_multi_label
 from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command, seed_option
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
+from modalign.core.card_names import CLASSIFIER, MULTI_LABEL, holds
 from modalign.core.child_processes import launched
 from modalign.core.errors import InputError, require_choice
 from modalign.core.renaming import CENTER, present_value
@@ -58,6 +59,7 @@ def embed(
         )  # fmt: skip
         return
     from modalign.data.items import load_items
+    from modalign.data.label_sets import note_on_sets
     from modalign.encoders import load_encoder
 
     refuse_unused("with --shards, since one file has the vectors in float32", "dtype")
@@ -81,6 +83,8 @@ def embed(
         )
         return
     print_lines(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
+    for note in note_on_sets(items):
+        print_lines(f"note: {note}")
     report_quarantine(features.quarantined)
 
 
@@ -137,6 +141,8 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Adapt a classifier to a folder of images and save it."""
+    replaces = holds(out, MULTI_LABEL if multi_label else CLASSIFIER)
+    replaced = f"note: the earlier model in '{out}' was replaced"
     if multi_label:
         chosen = None if validation == "auto" else validation
         unused = {"clip_encoder": clip_encoder, "shots": shots, "unlabeled": unlabeled, "mirror": mirror,
@@ -146,6 +152,7 @@ def fit(
             split=split, templates=template or None, descriptions=descriptions, random_state=seed, unused=unused,
             as_json=as_json,
         )  # fmt: skip
+        print_lines(*[replaced] * replaces)
         return
     from modalign.model.adaptation import adapt
     from modalign.model.persistence import check_destination
@@ -177,6 +184,7 @@ def fit(
     )
     if launched()[0] == 0:  # of several processes with the same model, one
         model.save(out)
+        print_lines(*[replaced] * replaces)
     if as_json:
         diagnosis = getattr(model.method, "diagnosis_", {})
         about = {"out": str(out), "classes": list(model.class_names)}

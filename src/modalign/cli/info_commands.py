@@ -34,10 +34,10 @@ def demo(
 
 @command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, encoders, datasets, or the name of a method.")] = "methods",
+    what: Annotated[str, typer.Argument(help="methods, encoders, datasets, or the name of one of these.")] = "methods",
     as_json: AsJson = False,
 ) -> None:
-    """List the methods, the hyper-parameters of one method, the encoders or the data sets."""
+    """List the methods, the hyper-parameters of one method, the encoders or the data sets, or one of these."""
     from modalign.cli.overview import listing
 
     header, rows = listing(what)

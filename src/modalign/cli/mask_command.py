@@ -62,7 +62,7 @@ def evaluate_mask_folder(
 
     print_table(*scores.table)
     low, high = (f"{100 * end:.1f}" for end in scores.interval())
-    tested = f"{count(scores.n_images, 'photo')}, {scores.n_occurring} of {len(scores.names)} classes"
+    tested = f"{count(scores.n_images, 'photo')}, {scores.n_occurring} of {len(scores.names)} classes in masks or truth"
     print_lines("", f"mIoU: {100 * scores.miou:.1f} % ({low} to {high}, {tested})", err=False)
     if other is not None:
         print_lines(f"mIoU of the baseline: {100 * other.scores.miou:.1f} %", err=False)

@@ -32,7 +32,10 @@ Source = Annotated[
     Path, typer.Argument(help="Folder (one sub-folder per class), CSV, list, zip or tar of images, or DATAROOT:NAME.")
 ]
 EncoderName = Annotated[
-    str, typer.Option("--encoder", "-e", help="tiny, tiny-vision, a local folder, or a hub name.", show_default=True)
+    str,
+    typer.Option(
+        "--encoder", "-e", help="tiny, tiny-vision, tiny-scenes, a local folder, or a hub name.", show_default=True
+    ),
 ]
 SplitFile = Annotated[
     Path | None, typer.Option("--split", help="Split file (CoOp's JSON, or saved by Split.save) for these images.")

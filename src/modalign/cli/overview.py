@@ -19,13 +19,19 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def listing(what: str) -> Table:
-    """Header and rows for ``"methods"``, ``"encoders"``, ``"datasets"``, or the name of one method."""
+    """Header and rows for ``"methods"``, ``"encoders"``, ``"datasets"``, or the name of one of these."""
     tables = {"methods": _methods, "encoders": _encoders, "datasets": _datasets}
     if what in tables:
         return tables[what]()
     if is_known(what):
         return _hyperparameters(what)
-    raise UnknownNameError("list or method", what, [*tables, *ALL_METHODS, *OTHER_METHODS.names()])
+    named = {}
+    for table in (_encoders, _datasets):
+        header, rows = table()
+        named |= {row[0]: (header, [row]) for row in rows}
+    if what in named:
+        return named[what]
+    raise UnknownNameError("list or name", what, [*tables, *ALL_METHODS, *OTHER_METHODS.names(), *named])
 
 
 def requirements(facts: Mapping[str, Any]) -> dict[str, str]:

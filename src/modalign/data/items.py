@@ -21,7 +21,13 @@ from modalign.data.blobs import FileBlob
 from modalign.data.decoding.sniff import IMAGE_SUFFIXES
 from modalign.data.folders import list_folder
 from modalign.data.in_memory import are_indices, label_keys, list_memory, name_entries
-from modalign.data.interchange.format_detection import is_document, list_document, list_export, list_object
+from modalign.data.interchange.format_detection import (
+    is_document,
+    list_document,
+    list_export,
+    list_object,
+    refuse_vectors,
+)
 from modalign.data.interchange.tar_samples import add_sample_labels
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.itemset import PART, Items
@@ -127,6 +133,8 @@ def load_with_sets(
     known = () if classes is None else read_classes(classes)
     if listing.written:
         listing.leave_unlabeled(known)
+    if not listing.ids:
+        refuse_vectors(source)
     if not listing.ids and not listing.quarantined:
         detail = f" ({'; '.join(listing.all_notes())})" if listing.all_notes() else ""
         shown = f" in '{source}'" if isinstance(source, (str, os.PathLike)) else ""
@@ -195,6 +203,7 @@ def _list_path(source: str | os.PathLike[str], addresses: bool) -> Listing:
         listing = Listing()
         listing.add(name_entries([path])[0], FileBlob(root))
         return listing
+    refuse_vectors(path)
     raise InputError(
         "Expected a folder, a table (.csv, .tsv, .txt), Parquet, COCO or Label Studio (.json), an archive (.zip, .tar, "
         f".tar.gz) or an image, got '{path}'."

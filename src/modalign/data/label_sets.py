@@ -155,8 +155,8 @@ def note_on_sets(items: Items) -> tuple[str, ...]:
     if len(joined) < 2 or not any(part.strip() and times[part.strip()] > 1 for parts in joined for part in parts):
         return ()
     return (
-        f"{len(joined)} labels contain ';' or '|', such as '{';'.join(joined[0])}': several classes per image? use "
-        "--multi-label (in Python adapt_multi_label)",
+        f"{len(joined)} labels contain ';' or '|', such as '{';'.join(joined[0])}': several classes per image? fit "
+        "them with --multi-label (in Python adapt_multi_label)",
     )
 
 

@@ -178,11 +178,11 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
     return notes
 
 
-def about_guessing(zero_shot: Accuracy, guessed: float) -> list[str]:
-    """Return a note if the interval of the zero-shot accuracy contains chance level."""
+def about_guessing(zero_shot: Accuracy, guessed: float, how: str = "guessing") -> list[str]:
+    """Return a note if the interval of the zero-shot accuracy contains that of guessing."""
     if zero_shot.low > guessed:
         return []
-    measured = f"zero-shot accuracy is {zero_shot}, not significantly better than guessing ({percent(guessed)} %)"
+    measured = f"zero-shot accuracy is {zero_shot}, not significantly better than {how} ({percent(guessed)} %)"
     if zero_shot.high < guessed + NOTHING * (1 - guessed):
         return [f"{measured}: this encoder does not recognize these classes by their text"]
     return [f"{measured}: too few images to decide whether this encoder recognizes these classes by their text"]
@@ -215,7 +215,8 @@ def _said(found: dict[str, Any]) -> str:
 def _about_zero_shot(labels: np.ndarray, answers: np.ndarray, found: Accuracy) -> list[str]:
     """Return a note if zero-shot is as accurate as its shuffled predictions."""
     shares = [np.bincount(values) / len(values) for values in (labels, answers)]
-    return about_guessing(found, sum(a * b for a, b in zip(*shares, strict=False)))
+    guessed = sum(a * b for a, b in zip(*shares, strict=False))
+    return about_guessing(found, guessed, "the same answers in random order")
 
 
 def _about_learning(title: str, own: Accuracy, difference: dict[str, Any]) -> list[str]:

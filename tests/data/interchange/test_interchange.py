@@ -167,6 +167,9 @@ def test_predictions_are_written_with_their_scores(items: Items, tmp_path: Path)
     assert "annotations" not in tasks[2]
     told = json.loads((convert_labels(items, "fiftyone", tmp_path / "f", predictions=made) / "labels.json").read_text())
     assert next(iter(told["labels"].values()))["confidence"] == 0.6
+    again = load_items(tmp_path / "f")
+    assert (again.labels == UNLABELED).all()
+    assert "20 labels with a confidence are predictions and not read as labels" in again.notes
     with pytest.raises(InputError, match="predictions of these images"):
         convert_labels(items.select([0]), "coco", tmp_path / "c.json", predictions=made)
 

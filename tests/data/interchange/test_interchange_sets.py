@@ -54,13 +54,11 @@ def content(sets: LabeledSets) -> list[tuple[bytes, tuple[int, ...], str]]:
 @pytest.mark.parametrize("format", PLACES)
 def test_twenty_images_keep_their_sets(format: str, sets: LabeledSets, tmp_path: Path) -> None:
     expected = content(sets)
-    if format in ("coco", "roboflow"):  # where an image of no class is one that nobody has labeled
-        expected = sorted((data, row if any(row) else (UNKNOWN,) * 3, part) for data, row, part in expected)
     if format == "fiftyone":
         expected = [(data, row, "") for data, row, _ in expected]
     with warnings.catch_warnings(record=True) as said:
         source = written(sets, format, tmp_path)
-    assert any("of none of the classes" in str(warning.message) for warning in said) == (format in ("coco", "roboflow"))
+    assert not any("of none of the classes" in str(warning.message) for warning in said)
     again = load_label_sets(source)
     assert again.class_names == NAMES
     assert content(again) == expected
@@ -135,5 +133,33 @@ def test_predicted_sets_are_written_with_their_scores(format: str, sets: Labeled
         assert (load_label_sets(place).matrix == UNKNOWN).all()
         return
     found = load_label_sets(place)
+    if format == "fiftyone":  # likewise
+        assert (found.matrix == UNKNOWN).all()
+        return
     shown = {sets.items.read(i): row for i, row in enumerate(made.answers.tolist())}
     assert {found.items.read(i): row for i, row in enumerate(found.matrix.tolist())} == shown
+
+
+def test_an_image_without_annotation_is_unlabeled_unless_all_categories_are_named_as_absent(
+    sets: LabeledSets, tmp_path: Path
+) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(sets.items.read(i))
+    images = [{"id": i, "file_name": f"{i}.png"} for i in range(3)]
+    document = {
+        "images": [images[0], {**images[1], "neg_category_ids": [1]}, {**images[2], "neg_category_ids": [2, 1]}],
+        "categories": [{"id": 1, "name": "otter"}, {"id": 2, "name": "zebra"}],
+        "annotations": [{"id": k, "image_id": 0, "category_id": k} for k in (1, 2)],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert load_label_sets(tmp_path / "a.json").matrix.tolist() == [[1, 1], [UNKNOWN, UNKNOWN], [0, 0]]
+
+
+def test_a_row_of_zeros_shows_no_class_only_where_others_show_several(sets: LabeledSets, tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(sets.items.read(i))
+    table = tmp_path / "_classes.csv"
+    table.write_text("filename,otter,zebra\n0.png,1,1\n1.png,0,0\n2.png,,\n")
+    assert load_label_sets(tmp_path).matrix.tolist() == [[1, 1], [0, 0], [UNKNOWN, UNKNOWN]]
+    table.write_text("filename,otter,zebra\n0.png,1,0\n1.png,0,0\n2.png,,\n")
+    assert load_items(tmp_path).labels.tolist() == [0, -1, -1]

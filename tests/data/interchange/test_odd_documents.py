@@ -15,6 +15,7 @@ from modalign.core.features import UNLABELED
 from modalign.data.digits import load_digits
 from modalign.data.interchange.feature_arrays import read_feature_arrays
 from modalign.data.interchange.writing_labels import convert_labels
+from modalign.data.label_sets import load_label_sets
 
 CLASSES = {"categories": [{"id": 1, "name": "a"}]}
 
@@ -97,3 +98,40 @@ def test_vectors_of_any_length_become_unit_vectors_and_others_are_refused(tmp_pa
         np.save(tmp_path / "features.npy", np.array([[1.0, 0], [odd, 1]]))
         with pytest.raises(InputError, match=r"finite vectors.*1 that are not"):
             read_feature_arrays(tmp_path)
+
+
+def test_json_min_is_read_as_its_tasks(items: Items, tmp_path: Path) -> None:
+    for i in range(4):
+        (tmp_path / f"{i}.png").write_bytes(items.read(i))
+    about = {"annotator": 1, "annotation_id": 7, "created_at": "2026", "updated_at": "2026", "lead_time": 1.5}
+    one = [{"image": f"{i}.png", "id": i, "choice": "ab"[i % 2], **about} for i in range(4)]
+    assert load_items(json_file(one, tmp_path)).labels.tolist() == [0, 1, 0, 1]
+    assert load_items(json_file([{**entry, "note": "x"} for entry in one], tmp_path)).class_names == ("a", "b")
+    several = [*one[:3], {"image": "3.png", "id": 3, "choice": {"choices": ["a", "b"]}, **about}]
+    assert load_label_sets(json_file(several, tmp_path)).matrix.tolist() == [[1, 0], [0, 1], [1, 0], [1, 1]]
+    with pytest.raises(InputError, match="annotators who agree on task 1"):
+        load_items(json_file([*one, {**one[1], "choice": "a"}], tmp_path))
+    with pytest.raises(InputError, match="one kind of choices per task"):
+        load_items(json_file([{**one[0], "label": "b"}], tmp_path))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/data/upload/3/0123abcd-photo.png",
+        "http://localhost:8080/data/upload/3/0123abcd-photo.png",
+        "/data/local-files/?d=files/here/photo.png",
+        "http://localhost:8080/data/local-files/?d=some%2Fhere%2Fphoto.png",
+        "s3://bucket/some/here/photo.png",
+        "https://example.org/photo.png",
+        "here/photo.png",
+    ],
+)
+def test_addresses_of_a_server_stand_for_files_beside_the_document(address: str, items: Items, tmp_path: Path) -> None:
+    place = tmp_path / "here" / "photo.png" if "here" in address else tmp_path / "photo.png"
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(items.read(0))
+    tasks = [{"data": {"image": address}, "annotations": [{"result": [{"value": {"choices": ["a"]}}]}]}]
+    found = load_items(json_file(tasks, tmp_path))
+    assert found.ids == (place.relative_to(tmp_path).as_posix(),)
+    assert found.read(0) == items.read(0)

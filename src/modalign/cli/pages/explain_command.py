@@ -60,7 +60,8 @@ def explain_answers(
         return
     for one in found:
         closest = ", ".join(f"{name} {100 * p:.1f} %" for name, p in one.top[:3])
-        print_lines(f"{one.id}: {one.class_name} ({closest})", err=False)
+        subject = one.class_name if label is None else f"{label} {100 * one.probability:.1f} %, explained"
+        print_lines(f"{one.id}: {subject} ({'most probable: ' if label is not None else ''}{closest})", err=False)
         for table in (one.neighbor_table, one.sentence_table):
             if table[1]:
                 print_table(table[0], table[1][:3])

@@ -30,7 +30,8 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
     """The images of documents, given as (path, content, part), each in the folder of its images.
 
     An image may have several annotations of one category, such as boxes; with several categories it has a set of
-    labels. Without any it is unlabeled. An annotation with a ``score`` is a prediction and no label.
+    labels. Without any it is unlabeled, unless its ``neg_category_ids``, which LVIS has for categories that were looked
+    for and not found, are all of them. An annotation with a ``score`` is a prediction and no label.
     """
     names: list[str] = []
     rows: list[tuple[str, object, Label, str]] = []
@@ -41,7 +42,7 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
         names += [name for name in categories.values() if name not in names]
         labels = _labels(content, categories, path)
         images = _by_id(content, "images", path)
-        rows += _rows(images, labels, path, part)
+        rows += _rows(images, labels, path, part, frozenset(categories))
         stray += len(labels.keys() - images.keys())
         predicted += sum("score" in entry for entry in content["annotations"])
     used = {name for _, _, label, _ in rows for name in ((label,) if isinstance(label, str) else label or ())}
@@ -55,8 +56,12 @@ def list_coco(documents: Sequence[tuple[str, Any, str]]) -> Listing:
 
 
 def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dict[str, Any]:
-    """The document of images in the folder of the file; an answer of a model has its ``score``."""
+    """The document of images in the folder of the file; an answer of a model has its ``score``.
+
+    An image that is known to show none of the classes has all of them as ``neg_category_ids``.
+    """
     annotations: list[dict[str, Any]] = []
+    everything = [k + 1 for k in range(len(class_names))]
     for i, row in enumerate(rows):
         for place, name in enumerate(row.names):
             entry = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": class_names.index(name) + 1}
@@ -64,7 +69,9 @@ def coco_document(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> dic
     return {
         "info": {"description": "classes of images"},
         "images": [
-            {"id": i + 1, "file_name": row.name} | ({"split": row.part} if row.part else {})
+            {"id": i + 1, "file_name": row.name}
+            | ({"split": row.part} if row.part else {})
+            | ({"neg_category_ids": everything} if row.label == () and row.score is None else {})
             for i, row in enumerate(rows)
         ],
         "categories": [{"id": k + 1, "name": name} for k, name in enumerate(class_names)],
@@ -109,14 +116,21 @@ def _labels(content: dict[str, Any], categories: dict[int | str, str], path: str
 
 
 def _rows(
-    images: dict[int | str, dict[str, Any]], labels: dict[int | str, list[str]], path: str, part: str
+    images: dict[int | str, dict[str, Any]],
+    labels: dict[int | str, list[str]],
+    path: str,
+    part: str,
+    categories: frozenset[int | str],
 ) -> Iterator[tuple[str, object, Label, str]]:
     for number, entry in images.items():
         file, own = entry.get("file_name"), entry.get("split") or ""
         require_format(isinstance(file, str) and file, "images with a file_name", path, entry)
         require_format(isinstance(own, str), "the split of an image as text", path, own)
         name = f"{part}/{file}" if part else str(file)
-        yield name, path_inside(str(file), path), one_or_several(labels.get(number, ())), part or own
+        absent = entry.get("neg_category_ids")
+        none = isinstance(absent, list) and bool(categories) and all(k in absent for k in categories)
+        label = one_or_several(labels.get(number, ()), empty=() if none else None)
+        yield name, path_inside(str(file), path), label, part or own
 
 
 def roboflow_documents(folder: str) -> list[Path]:

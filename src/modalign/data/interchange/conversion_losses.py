@@ -12,6 +12,8 @@ from modalign.data.names import quoted
 
 FOLDERS_OF_CLASSES = ("imagefolder", "yolo")
 DOCUMENTS = ("coco", "label_studio")
+PREDICTIONS = (*DOCUMENTS, "fiftyone", "pandas", "polars", "datasets")
+"""Formats whose answers of a model are not read as labels, and objects, which the caller has in hand."""
 
 
 def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None) -> list[str]:
@@ -41,8 +43,11 @@ def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None)
         if renamed := [f"'{label}' as '{folder}'" for label, folder in folders.items() if label != folder]:
             more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
             notes.append(f"classes whose names cannot be folders: {', '.join(renamed[:3])}{more}")
-    if format in ("coco", "roboflow") and (empty := sum(row.label == () for row in rows)):
+    empty = sum(row.label == () for row in rows)
+    if format == "roboflow" and empty and not any(len(row.names) > 1 for row in rows):
         notes.append(f"{_images(empty)} of none of the classes are written as {format} has images without labels")
+    if format not in PREDICTIONS and any(row.score is not None for row in rows):
+        notes.append(f"the answers of a model in {format} are read like labels")
     if format in DOCUMENTS and out is not None and (away := sum(not _is_beside(row, out) for row in rows)):
         notes.append(
             f"{away} of {_images(len(rows))} are not at their names beside '{out}'; put it into the folder of the "

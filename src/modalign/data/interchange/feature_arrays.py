@@ -19,6 +19,11 @@ MOST_CLASSES = 1_000_000  # numbers of classes without names
 _PART = re.compile(r"img_emb_(\d+)\.npy")
 
 
+def is_arrays_folder(folder: Path) -> bool:
+    """Whether a folder is laid out as :func:`read_feature_arrays` reads it."""
+    return (folder / "img_emb").is_dir() or (folder / "features.npy").is_file()
+
+
 def read_feature_arrays(folder: str | Path) -> Features:
     """Vectors of clip-retrieval: ``img_emb/img_emb_N.npy`` with ``metadata/metadata_N.parquet``, or bare arrays.
 

@@ -22,7 +22,10 @@ def is_fiftyone(folder: str) -> bool:
 
 
 def list_fiftyone(folder: str) -> Listing:
-    """The images of ``data`` with the labels that the file has for their names without ending."""
+    """The images of ``data`` with the labels that the file has for their names without ending.
+
+    A label with a ``confidence`` is a prediction and no label.
+    """
     path = Path(folder) / LABELS
     content = read_json(path, "labels")
     classes = content.get("classes") if isinstance(content, dict) else None
@@ -31,12 +34,16 @@ def list_fiftyone(folder: str) -> Listing:
     sound = classes is None or (isinstance(classes, list) and all(isinstance(name, str) for name in classes))
     require_format(sound, "a list of class names", path)
     assert isinstance(labels, dict)
+    predicted = [name for name, value in labels.items() if _is_predicted(value)]
+    labels = {name: None if _is_predicted(value) else value for name, value in labels.items()}
     files = sorted((Path(folder) / IMAGES).iterdir())
     _require_own_names([file for file in files if has_image_suffix(file.name)], labels, path)
     listing = listed(_rows(files, labels, classes or [], path), f"'{path}'", classes or [])
     stray = labels.keys() - {name for file in files for name in (file.name, file.stem)}
     if stray:
         listing.notes.append(f"the FiftyOne folder has no image for the labels of {quoted(sorted(stray))}")
+    if predicted:
+        listing.notes.append(f"{len(predicted)} labels with a confidence are predictions and not read as labels")
     return listing
 
 
@@ -51,6 +58,10 @@ def write_fiftyone(rows: Sequence[LabeledRow], class_names: Sequence[str], folde
             own: Any = numbers if isinstance(row.label, tuple) else numbers[0]
             labels[PurePosixPath(name).stem] = own if row.score is None else {"label": own, "confidence": row.score}
     (folder / LABELS).write_text(json.dumps({"classes": list(class_names), "labels": labels}), encoding="utf-8")
+
+
+def _is_predicted(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("confidence") is not None
 
 
 def _require_own_names(files: Sequence[Path], labels: dict[str, Any], path: Path) -> None:

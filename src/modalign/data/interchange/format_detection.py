@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from modalign.core.errors import InputError
 from modalign.core.files import read_json
+from modalign.core.part_files import is_features_source
 from modalign.data.interchange.coco import is_coco, list_coco, roboflow_documents
 from modalign.data.interchange.data_frames import is_frame, list_frame
+from modalign.data.interchange.feature_arrays import is_arrays_folder
 from modalign.data.interchange.fiftyone import is_fiftyone, list_fiftyone
 from modalign.data.interchange.hub_datasets import is_dataset, is_saved_dataset, list_dataset, read_saved_dataset
 from modalign.data.interchange.image_folders import is_image_folder, list_image_folder, refuse_boxes
@@ -47,6 +50,21 @@ def list_document(path: Path) -> Listing:
     raise InputError(
         f"Expected COCO (images, annotations, categories) or tasks of Label Studio in '{path}', got other JSON."
     )
+
+
+def refuse_vectors(source: object) -> None:
+    """Raise if a source without images is a path of their vectors, which other functions and commands take."""
+    if not isinstance(source, (str, os.PathLike)):
+        return
+    path = Path(source)
+    takers = "predict, compare, bench, sweep, audit and search"
+    if is_features_source(path):
+        raise InputError(f"Expected images, '{path}' holds vectors of images or answers; vectors go to {takers}.")
+    if is_arrays_folder(path):
+        raise InputError(
+            f"Expected images, '{path}' holds arrays of vectors; read_feature_arrays('{path}').save('features.npz') "
+            f"makes a file of them for {takers}."
+        )
 
 
 def list_export(folder: str) -> Listing | None:

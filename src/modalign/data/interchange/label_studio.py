@@ -1,8 +1,11 @@
-"""Label Studio: a JSON list of tasks, each with an image and the choices of its annotators."""
+"""Label Studio: a JSON list of tasks, each with an image and the choices of its annotators; also as JSON-MIN."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -16,19 +19,27 @@ from modalign.data.interchange.labeled_rows import (
 )
 from modalign.data.inventory import Listing
 
+_OF_ANNOTATIONS = {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time"}
+"""Keys of JSON-MIN that are neither data of the task nor its choices."""
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # before the name of a file that was uploaded
+
 
 def is_label_studio(content: object) -> bool:
     """Whether a JSON document is a list of tasks."""
-    return isinstance(content, list) and bool(content) and all(isinstance(t, dict) and "data" in t for t in content)
+    if not isinstance(content, list) or not content or not all(isinstance(task, dict) for task in content):
+        return False
+    return all("data" in task for task in content) or all("annotation_id" in task for task in content)
 
 
 def list_label_studio(content: Any, path: str) -> Listing:
     """The images of tasks, relative to the file; a task without an annotation is unlabeled.
 
-    Predictions are not labels. Several choices are a set of labels, and an annotation without a choice is an empty one
-    where others have several. Annotators who disagree are an error.
+    Addresses of a server or of a bucket stand for the file that their last parts name below the folder of the file,
+    without the eight digits that Label Studio puts before the name of an uploaded file. Predictions are not labels.
+    Several choices are a set of labels, and an annotation without a choice is an empty one where others have several.
+    Annotators who disagree are an error.
     """
-    rows = list(_rows(content, path))
+    rows = list(_rows(content if "data" in content[0] else _whole_tasks(content, path), path))
     if not any(isinstance(label, tuple) and label for _, _, label, _ in rows):
         rows = [(name, image, label or None, part) for name, image, label, part in rows]
     return listed(rows, f"'{path}'")
@@ -66,9 +77,26 @@ def _rows(content: Any, path: str) -> Iterator[tuple[str, object, Label, str]]:
             path,
             given,
         )
-        file = _local(str(image))
+        file = _local(str(image), path)
         label = one_or_several(given[0], empty=()) if given else None
         yield file, path_inside(file, path), label, str(data.get("split") or "")
+
+
+def _whole_tasks(content: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
+    """The tasks of JSON-MIN, which has an entry per annotation and the choices beside the data of the task."""
+    tasks: dict[Any, dict[str, Any]] = {}
+    for number, entry in enumerate(content):
+        own = {key: value for key, value in entry.items() if key not in _OF_ANNOTATIONS}
+        lists = [key for key, value in own.items() if isinstance(value, dict) and "choices" in value]
+        texts = [key for key, value in own.items() if isinstance(value, str) and key not in ("image", "split")]
+        named = [key for key in texts if key in ("choice", "choices", "label", "class")]
+        keys = lists or (named if len(texts) > 1 else texts)
+        require_format(len(keys) < 2, "one kind of choices per task", path, keys)
+        value = own.pop(keys[0]) if keys else {}
+        chosen = [value] if isinstance(value, str) else value.get("choices", [])
+        task = tasks.setdefault(entry.get("id", number), {"id": entry.get("id"), "data": own, "annotations": []})
+        task["annotations"].append({"result": [{"value": {"choices": chosen}}]})
+    return list(tasks.values())
 
 
 def _was_skipped(annotation: Any, path: str) -> bool:
@@ -89,9 +117,20 @@ def _choices(annotation: dict[str, Any], path: str) -> list[str]:
     return found
 
 
-def _local(address: str) -> str:
-    """The file that Label Studio serves locally, or the path itself."""
-    if address.startswith("/data/local-files/"):
-        return unquote(parse_qs(urlsplit(address).query).get("d", [address])[0])
-    upload = "/data/upload/"
-    return address.removeprefix(upload).lstrip("/") if address.startswith(upload) else address
+def _local(address: str, document: str) -> str:
+    """The file of an address, relative to the folder of the document or as it is."""
+    parts = urlsplit(address)
+    if parts.path == "/data/local-files/":
+        name = parse_qs(parts.query).get("d", [address])[0]
+    elif parts.path.startswith("/data/upload/") or (len(parts.scheme) > 1 and parts.netloc):
+        name = unquote(parts.path.removeprefix("/data/upload/"))
+    else:
+        return address
+    if parts.path == "/data/local-files/" and os.path.isabs(name):  # which is a place on this machine
+        return name
+    steps = [step for step in PurePosixPath(name).parts if step != "/"]
+    ends = ["/".join(steps[k:]) for k in range(len(steps))]
+    ends += [_UPLOADED.sub("", ends[-1])] if ends else []
+    folder = os.path.dirname(os.path.abspath(document))
+    there = (end for end in ends if ".." not in steps and os.path.isfile(os.path.join(folder, end)))
+    return next(there, name.lstrip("/") if parts.path.startswith("/data/upload/") else name)

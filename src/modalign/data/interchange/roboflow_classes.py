@@ -32,7 +32,8 @@ def class_tables(folder: str) -> list[Path]:
 def list_class_tables(paths: Sequence[Path], root: str) -> Listing:
     """The images of the tables, which are next to their table; the folder determines the part.
 
-    An image with a 1 for several classes has a set of labels; without any it is unlabeled.
+    An image with a 1 for several classes has a set of labels. One with 0 for all classes shows none where another has
+    several, and is unlabeled elsewhere and where all cells are empty.
     """
     names: list[str] = []
     rows: list[tuple[str, object, Label, str]] = []
@@ -44,17 +45,23 @@ def list_class_tables(paths: Sequence[Path], root: str) -> Listing:
         own = [name.strip() for name in header[1:]]
         names += [name for name in own if name not in names]
         rows += _rows(lines, own, path, part)
+    if not any(isinstance(label, tuple) and label for _, _, label, _ in rows):
+        rows = [(name, image, label or None, part) for name, image, label, part in rows]
     return listed(rows, " and ".join(f"'{path}'" for path in paths), names)
 
 
 def write_class_tables(rows: Sequence[LabeledRow], class_names: Sequence[str], folder: Path) -> None:
-    """The images with a table in the folder of each part; images of no part are for training."""
+    """The images with a table in the folder of each part; images of no part are for training.
+
+    The cells of an unlabeled image are empty.
+    """
     by_part: dict[str, list[list[str]]] = {}
     for row, name in zip(rows, file_names(rows), strict=True):
         part = _PARTS.get(row.part, row.part)
         (folder / part).mkdir(exist_ok=True)
         (folder / part / name).write_bytes(row.blob.read())
-        by_part.setdefault(part, []).append([name, *(str(int(own in row.names)) for own in class_names)])
+        marks = ("" if row.label is None else str(int(own in row.names)) for own in class_names)
+        by_part.setdefault(part, []).append([name, *marks])
     for part, lines in by_part.items():
         with open(folder / part / CLASSES, "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([["filename", *class_names], *lines])
@@ -68,7 +75,11 @@ def _rows(
             continue
         require_format(len(line) == len(names) + 1, f"{len(names) + 1} columns in line {number}", path, len(line))
         marks = [cell.strip() for cell in line[1:]]
-        require_format(set(marks) <= {"0", "1"}, f"0 and 1 in line {number}", path, sorted(set(marks) - {"0", "1"}))
-        label = one_or_several(own for own, mark in zip(names, marks, strict=True) if mark == "1")
+        shown = set(marks)
+        require_format(
+            shown <= {"0", "1"} or shown == {""}, f"0 and 1 in line {number}", path, sorted(shown - {"0", "1"})
+        )
+        of_line = (own for own, mark in zip(names, marks, strict=True) if mark == "1")
+        label = one_or_several(of_line, empty=None if shown == {""} else ())
         name = f"{part}/{line[0]}" if part else line[0]
         yield name, path_inside(line[0], str(path)), label, part

@@ -162,9 +162,17 @@ def evaluate_masks(
     counter = ConfusionCounter(names)
     for pair in track(pairs, "Comparing masks", unit="masks"):
         counter.add(read_mask(pair.mask), reader.read(pair.truth), pair.file)
+    scores = counter.scores()
+    notes += _absent_note(scores)
     colors = np.array([entry["color"] for entry in document["classes"]], dtype=np.uint8)
     record = {key: document.get(key, "") for key in ("encoder", "features", "settings")}
-    return MaskEvaluation(counter.scores(), tuple(pairs), colors, reader, record, tuple(notes))
+    return MaskEvaluation(scores, tuple(pairs), colors, reader, record, tuple(notes))
+
+
+def _absent_note(scores: SegmentationScores) -> list[str]:
+    """A note on classes that are predicted but not in the truth, whose IoU of 0 enters the mean."""
+    absent = [c.name for c in scores.per_class if c.share_predicted and not c.share_true]
+    return [f"no true pixel of {quoted(absent, 3)}, predicted for others: IoU 0 in the mean"] if absent else []
 
 
 def read_document(folder: str | Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from modalign.core.errors import InputError
+from modalign.core.features import UNLABELED
 from modalign.core.renaming import renamed_arguments
 from modalign.data.copies import content_hash
 from modalign.data.text.descriptions import class_sentences, sentence_notes
@@ -36,6 +37,7 @@ from modalign.model.classifier import Classifier
 from modalign.model.scoring import calibrate
 
 if TYPE_CHECKING:
+    from modalign.data.itemset import Items
     from modalign.data.splits.split import Split
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
@@ -155,7 +157,9 @@ def adapt(
     parts = ((), ()) if holdout is None else (holdout.learn, holdout.validation)
     learned, validated = (frozenset(content_hash(items, i) for i in part) - {""} for part in parts)
     spoken = fitted.encoder.has_text or clip_encoder is not None
-    hints = sentence_notes(items.class_names, templates, descriptions) if spoken else ()
+    hints = (
+        [*sentence_notes(items.class_names, templates, descriptions), *_about_labels(method, items)] if spoken else []
+    )
     outcome = _outcome(method, fitted, items.class_names)
     return Classifier(
         encoder=fitted.encoder,
@@ -189,6 +193,14 @@ def adapt(
         },
         crops=crops,
     )
+
+
+def _about_labels(method: VectorMethod | TowerMethod, items: Items) -> list[str]:
+    """A note if the images have labels of which the method, which has class text, learns nothing."""
+    takes = getattr(method, "takes_labels", method.needs_labels) or isinstance(method, ZeroShot)
+    if takes or not (items.labels != UNLABELED).any():
+        return []
+    return [f"{method.title} learns without labels; those of the images only measure and calibrate it"]
 
 
 def _arguments() -> list[str]:
