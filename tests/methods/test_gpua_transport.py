@@ -95,6 +95,14 @@ def test_what_adds_to_a_row_or_to_a_column_changes_nothing():
     np.testing.assert_allclose(match(blocks(moved), 200, 0.02, uniform(7)).rows(moved), expected, atol=1e-4)
 
 
+def test_no_number_of_a_plan_is_denormal():
+    """Products with denormal numbers take up to a hundred times as long."""
+    R = scores(200, 7, spread=0.3)
+    found = match(blocks(R), 200, 0.01, uniform(7))
+    assert found.rows(R).min() >= torch.finfo(torch.float32).tiny
+    assert ((R + found.g.float()) / 0.01).softmax(dim=1).min() < torch.finfo(torch.float32).tiny
+
+
 def test_a_weak_penalty_leaves_the_softmax_and_a_strong_one_is_the_constraint():
     R = scores(200, 7)
     free = match(blocks(R), 200, 0.02, uniform(7), rho=1e-7).rows(R)

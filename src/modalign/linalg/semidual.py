@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from modalign.linalg.inputs import wide
+from modalign.linalg.similarity import LOWEST
 
 Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]  # slices of the rows, and their scores (block, K)
 
@@ -222,9 +223,9 @@ def _multiplies_bfloat16() -> bool:
 
 
 def _softmax(scores: Tensor, g: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return softmax((R + g) / ε) of a block, and the logarithms of its normalizers (block, 1)."""
+    """Return softmax((R + g) / ε) of a block without denormal numbers, and the logarithms of its normalizers."""
     logits = (scores + g.to(scores.dtype)).div_(epsilon)
     highest = logits.amax(dim=1, keepdim=True)
-    P = logits.sub_(highest).exp_()
+    P = logits.sub_(highest).clamp_min_(LOWEST).exp_()
     sums = P.sum(dim=1, keepdim=True)
     return P.div_(sums), highest + sums.log()

@@ -17,6 +17,10 @@ CHUNK = 2**24  # cosines held at a time: 64 MB
 # (5,700 images each) no two different pictures reach it; a JPEG saved again usually passes it.
 NEAR_IDENTICAL = 0.999
 
+LOWEST = -80.0
+"""Log-odds below which a class has no part in a sum of 32 bits. From −87 on exponentials are denormal numbers, whose
+products take up to a hundred times as long."""
+
 
 class TopK(NamedTuple):
     """The k largest scores of each row, descending, and their columns; both (..., k)."""
@@ -171,6 +175,11 @@ def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
     room = k - above.sum(dim=-1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(dim=-1) <= room))
     return chosen.nonzero()[:, 1].view(-1, k)
+
+
+def probabilities(scores: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
+    """Softmax of each row without denormal numbers: no class counts as further behind the first than :data:`LOWEST`."""
+    return (scores - scores.amax(dim=1, keepdim=True)).clamp_min_(LOWEST).softmax(dim=1)
 
 
 def softmax_weights(

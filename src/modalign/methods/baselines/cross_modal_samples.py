@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.linalg.similarity import unit
-from modalign.methods.contract.selection import LOWEST
+from modalign.linalg.similarity import LOWEST, unit
 from modalign.methods.contract.training_steps import BLOCK, batch_order, seeded
 from modalign.methods.contract.vectors import Problem
 

@@ -17,14 +17,12 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.core.randomness import require_seed
-from modalign.linalg.similarity import unit
+from modalign.linalg.similarity import LOWEST, unit
 
 FOLDS = 5
 ENOUGH = 250  # number of held-out images from which the standard error is small enough without further folds
 
 BLOCK = 2**17  # scores that are worked on at once: 512 KB stay in the cache of a core
-LOWEST = -80.0
-"""Log-odds below which a class has no part in a sum of 32 bits; from −87 on exponentials are slow, being denormal."""
 STEP = 2**0.5
 SCALES = tuple(STEP**k for k in range(2, 17))  # 2 … 256: inverse temperatures for scores of the size of cosines
 
