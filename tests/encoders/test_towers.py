@@ -17,6 +17,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from modalign.core.errors import InputError
 from modalign.encoders import load_encoder
+from modalign.encoders.towers import text_tower
 from modalign.encoders.towers._blocks import TransformerBlock
 from modalign.encoders.towers.vision_tower import Sentences, TextTower, VisionTower
 
@@ -186,6 +187,29 @@ def test_chunks_and_recomputation_change_nothing(
     sentences = tower.tokenize(NAMES, slots=3)
     out = tower(sentences, prompts, tokens=True, **options)
     same((out.pooled, out.tokens), plain_text(model, sentences, prompts), prompts)
+
+
+def test_layers_are_recomputed_where_they_would_store_too_much(
+    tower: TextTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentences = tower.tokenize(["abc", "abd", "b"], slots=2)
+    prompts = torch.randn(3, 2, 24, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    recomputed: list[object] = []
+    original = text_tower.recompute
+    monkeypatch.setattr(
+        text_tower, "recompute", lambda *given, **rest: recomputed.append(given) or original(*given, **rest)
+    )
+    tokens = 3 * (3 + 3 * 4 - 2)  # sets · (start and slots once, own letters and ends without padding)
+    stored = 16 * tokens * 24 * 8 * tower.depth
+    gradients = []
+    for most, layers in ((stored, 0), (stored - 1, tower.depth)):
+        monkeypatch.setattr(text_tower, "MOST_STORED", most)
+        gradients.append(torch.autograd.grad(tower(sentences, [prompts]).pooled.square().sum(), prompts)[0])
+        assert len(recomputed) == layers
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        tower(sentences, [prompts])
+    assert len(recomputed) == tower.depth
 
 
 @pytest.mark.parametrize("tokens", [False, True], ids=["pooled", "tokens"])

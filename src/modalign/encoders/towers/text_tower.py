@@ -20,6 +20,8 @@ from modalign.encoders.towers.resnet import RESNET
 from modalign.encoders.towers.sentences import Sentences, TextOutput
 
 _CAUSAL = ("clip", "metaclip_2", RESNET)
+STORED = 16  # times the size of its input that a layer stores for the backward pass
+MOST_STORED = 4 * 2**30  # bytes on a CPU
 
 
 class TextTower(Layered):
@@ -176,7 +178,9 @@ class TextTower(Layered):
             Classes per chunk; the shared prefix is computed once per chunk. Limits the memory without gradients, and
             with gradients in combination with ``checkpoint``.
         checkpoint : bool, default=False
-            Gradient checkpointing: store the inputs of the layers only and recompute each layer in the backward pass.
+            Gradient checkpointing: store the inputs of the layers only and recompute each layer in the backward pass,
+            for a third more computation. Also done where more than 4 GiB, or a quarter of the memory of a GPU, would
+            be stored otherwise.
 
         Notes
         -----
@@ -220,6 +224,8 @@ class TextTower(Layered):
         packing = pack(sentences.ids, sentences.ends, limit, self._embedding)
         everything, (ends, places) = packing.everything(), packing.ends()
         x, queries = self._embedding[packing.ids].expand(G, -1, -1), everything
+        stored = STORED * x.nbytes * self.depth
+        checkpoint = torch.is_grad_enabled() and (checkpoint or stored > _most_stored(self.device))
         for layer, block in enumerate(self._blocks):
             if layer < len(prompts):
                 x = _place(x, prompts[layer], packing, queries)
@@ -234,7 +240,7 @@ class TextTower(Layered):
             some_bias = None if bias is None else bias[layer]
             attention = partial(packed_attention, packing=packing, queries=queries, bias=some_bias)
             step = partial(block, attention=attention, rows=queries.rows)
-            x = recompute(step, x, use_reentrant=False) if checkpoint and torch.is_grad_enabled() else step(x)
+            x = recompute(step, x, use_reentrant=False) if checkpoint else step(x)
         x = self._projection(self._final(x))
         if not tokens:
             return x.index_select(1, packing.order), None
@@ -265,6 +271,11 @@ class TextTower(Layered):
                 f"sentences, got {tuple(bias.shape)}."
             )
         return bias.to(self.device, self.dtype).expand(self.depth, K, L, L)
+
+
+def _most_stored(device: torch.device) -> int:
+    """Return the number of bytes up to which the results of layers are stored."""
+    return MOST_STORED if device.type != "cuda" else torch.cuda.get_device_properties(device).total_memory // 4
 
 
 def _place(x: Tensor, prompts: Tensor, packing: Packing, computed: Queries) -> Tensor:
