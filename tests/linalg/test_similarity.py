@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from modalign.core.errors import InputError
 from modalign.linalg import similarity
-from modalign.linalg.similarity import cosine, groups_of_copies, near_identical, probabilities, top_k, unit
+from modalign.linalg.similarity import cosine, groups_of_copies, near_identical, soft_assignments, top_k, unit
 
 
 def test_unit_rows_have_length_one_and_zero_rows_stay_zero():
@@ -139,9 +139,9 @@ def test_vectors_that_hardly_differ_are_no_copies_of_each_other():
     assert groups[4] == groups[9]
 
 
-def test_probabilities_are_the_softmax_without_denormal_numbers():
+def test_soft_assignments_are_the_softmax_without_denormal_numbers():
     scores = torch.tensor([[0.0, -85, -95, -105], [300, 290, 210, 0], [1, 1, 1, 1]])
-    found = probabilities(scores)
+    found = soft_assignments(scores)
     torch.testing.assert_close(found, scores.softmax(dim=1), atol=2e-35, rtol=1e-6)
     assert found.min() >= torch.finfo(torch.float32).tiny
     assert scores.softmax(dim=1).min() < torch.finfo(torch.float32).tiny

@@ -177,7 +177,7 @@ def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
     return chosen.nonzero()[:, 1].view(-1, k)
 
 
-def probabilities(scores: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
+def soft_assignments(scores: Float[Tensor, "n C"]) -> Float[Tensor, "n C"]:
     """Softmax of each row without denormal numbers: no class counts as further behind the first than :data:`LOWEST`."""
     return (scores - scores.amax(dim=1, keepdim=True)).clamp_min_(LOWEST).softmax(dim=1)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.linalg.prototypes import text_prototypes
-from modalign.linalg.similarity import probabilities, unit
+from modalign.linalg.similarity import soft_assignments, unit
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
 from modalign.methods.anchored.anchored_stream import settle_stream
 from modalign.methods.contract.best_candidate import Best
@@ -156,8 +156,8 @@ class AnchoredGaussian(VectorMethod):
 
         def assign(rows: Tensor, classes: AnchoredClasses | None) -> Tensor:
             if classes is None:
-                return probabilities(self.logit_scale_ * (rows @ text.T))
-            return probabilities(self._mixed(rows, classes.log_density, text, alpha))
+                return soft_assignments(self.logit_scale_ * (rows @ text.T))
+            return soft_assignments(self._mixed(rows, classes.log_density, text, alpha))
 
         settled = settle_stream(problem.X, text, assign, strength=fixed["strength"], rounds=self.rounds, team=team)
         classes, self.prototypes_, self.has_text_ = settled.classes, text, True
@@ -211,13 +211,13 @@ class AnchoredGaussian(VectorMethod):
             return AnchoredClasses.estimate(X, P, X.new_ones(len(X)), text, strength, labeled), P
         if alone:
             assert text is not None  # problems with neither labels nor text were refused
-            P = probabilities(self.logit_scale_ * (X @ text.T))
+            P = soft_assignments(self.logit_scale_ * (X @ text.T))
         weights = torch.where(known, 1.0, 1.0 if alone else u)
         start = known.to(X.dtype) if not alone else weights
         classes = AnchoredClasses.estimate(X, P, start, text, strength, labeled)
         for _ in range(self.rounds):
             scores = self._mixed(X[free], classes.log_density, text, alpha)
-            P[free] = probabilities(scores if alone else scores / 2)
+            P[free] = soft_assignments(scores if alone else scores / 2)
             if u > 0 or alone:
                 classes = AnchoredClasses.estimate(X, P, weights, text, strength, labeled)
         return classes, P

@@ -12,7 +12,7 @@ from torch import Tensor
 from modalign.linalg.calibration import expected_temperature
 from modalign.linalg.inputs import wide
 from modalign.linalg.prototypes import text_prototypes
-from modalign.linalg.similarity import probabilities, top_k, unit
+from modalign.linalg.similarity import soft_assignments, top_k, unit
 from modalign.methods.contract.best_candidate import Best
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Seed
 from modalign.methods.contract.selection import choosing_parts, growth, held_out, share_correct
@@ -175,10 +175,10 @@ class GDA(VectorMethod):
 
     def _expect(self, X: Tensor, text: Tensor) -> Discriminant:
         """Expectation-maximization from the zero-shot assignment."""
-        P = probabilities(self.logit_scale_ * (X @ text.T))
+        P = soft_assignments(self.logit_scale_ * (X @ text.T))
         discriminant = self._estimate(X, P, text)
         for _ in range(self.rounds):
-            P = probabilities(self._mixed(X, discriminant(X), text, self.discriminant_weight_))
+            P = soft_assignments(self._mixed(X, discriminant(X), text, self.discriminant_weight_))
             discriminant = self._estimate(X, P, text)
         return discriminant
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.linalg.inputs import wide
 from modalign.linalg.semidual import Offsets, match
-from modalign.linalg.similarity import probabilities
+from modalign.linalg.similarity import soft_assignments
 from modalign.methods.contract.transduction import KEPT, Likeliest, likeliest
 from modalign.methods.gpua.gpua_marginals import Marginals
 from modalign.methods.gpua.gpua_rows import Images
@@ -157,7 +157,7 @@ def zero_shot(images: Images, text: Tensor, logit_scale: float) -> Assignment:
 
     def plan() -> Iterator[tuple[slice, Tensor]]:
         for rows, _, view in images.blocks():
-            yield rows, probabilities(logit_scale * (view @ text.T))
+            yield rows, soft_assignments(logit_scale * (view @ text.T))
 
     return assign(images, plan, len(text))
 
