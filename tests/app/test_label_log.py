@@ -113,6 +113,19 @@ def test_an_incomplete_last_line_is_left_out_and_replaced(tmp_path: Path, cut: i
     third.log.close()
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    labeling = opened(tmp_path)
+    labeling.label([0], 1)
+    before = labeling.log.path.read_bytes()
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        labeling.add_class("half \ud800")
+    for kind, entries in (("add", {"class": 9, "name": "\ud800"}), ("label", {"class": 1.5, "images": []})):
+        with pytest.raises(InputError, match="nothing has changed"):
+            labeling.log.append(kind, **entries)
+    assert labeling.log.path.read_bytes() == before
+    assert reopened(labeling).labels[0] == 1
+
+
 def test_a_damaged_line_in_the_middle_is_not_passed_over(tmp_path: Path) -> None:
     labeling = opened(tmp_path)
     labeling.label([0], 1)

@@ -142,12 +142,15 @@ def test_images_that_vanish_or_change_become_placeholders(folder: Path, tmp_path
         ("label", {"rows": [10**9], "of": 0}),
         ("label", {"rows": [-1], "of": 0}),
         ("label", {"rows": "all", "of": 0}),
+        ("label", {"rows": [True], "of": 0}),
+        ("label", {"rows": [0], "of": True}),
         ("label", {"of": 0}),
         ("label", {"rows": [0], "of": 0, "path": "/etc/passwd"}),
         ("classes", {}),
         ("classes", {"add": ""}),
         ("classes", {"add": "x" * 201}),
         ("classes", {"add": "zero"}),
+        ("classes", {"add": "half \ud800"}),
         ("classes", {"rename": [0, "one"]}),
         ("classes", {"merge": [0, 0]}),
         ("classes", {"merge": [0, 77]}),
@@ -160,7 +163,8 @@ def test_images_that_vanish_or_change_become_placeholders(folder: Path, tmp_path
 def test_wrong_requests_get_one_sentence_and_change_nothing(
     client: TestClient, session: Session, path: str, body: dict[str, object]
 ) -> None:
-    answer = client.post(f"/api/{path}", json=body)
+    headers = {"content-type": "application/json"}
+    answer = client.post(f"/api/{path}", content=json.dumps(body), headers=headers)  # also what UTF-8 cannot hold
     assert answer.status_code == 422
     assert answer.json()["error"].startswith(("Expected", "Unknown value of show 'secret'"))
     assert session.labeling.stamp == 10  # the classes of the start

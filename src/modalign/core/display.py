@@ -24,9 +24,13 @@ def is_safe(character: str) -> bool:
     return character in _JOINERS or unicodedata.category(character) not in _COMMANDS
 
 
+def is_encodable(text: str) -> bool:
+    """Return whether UTF-8 can hold a text: it has no half of a surrogate pair."""
+    return text.encode(errors="replace").decode() == text
+
+
 def visible(text: str) -> str:
-    r"""Replace control characters by escapes such as ``\x1b`` or ``
-    ``, so that a terminal does not execute them."""
+    r"""Replace control characters by escapes such as ``\x1b`` or ``\n``, so that a terminal does not execute them."""
     if text.isprintable():
         return text
     return "".join(c if is_safe(c) else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.core.arrays import narrowed, real_array
+from modalign.core.display import is_encodable
 from modalign.core.errors import InputError
 from modalign.core.features_card import check_parts, features_card, read_features_card
 from modalign.core.files import read_npz, replacing
@@ -101,7 +102,7 @@ def write_npz_features(path: Path, features: Features) -> Path:
         for _ in _cast(array, array.dtype, what) if array is not None and array.dtype.kind == "f" else ():
             pass
     for text in (*features.ids, *features.class_names):
-        if text.endswith("\0") or text.encode(errors="replace").decode() != text:
+        if text.endswith("\0") or not is_encodable(text):
             raise InputError(f"Expected names that .npz can hold, got {text!r:.80}; use .safetensors.")
     arrays: dict[str, Any] = {
         "vectors": features.vectors,

@@ -56,11 +56,14 @@ class LabelLog:
             raise
 
     def append(self, kind: str, **entries: Any) -> dict[str, Any]:
-        """Add an event and return it when it is on the disk."""
+        """Add an event and return it when it is on the disk; an InputError for one that could not be read again."""
         number = self.events[-1]["n"] + 1 if self.events else 0
         event = {"v": VERSION, "n": number, "time": datetime.now(UTC).isoformat(timespec="seconds"), "kind": kind}
         event |= entries
-        append_line(self.path, json.dumps(event, ensure_ascii=True, separators=(",", ":")).encode(), durable=True)
+        line = json.dumps(event, ensure_ascii=True, separators=(",", ":")).encode()
+        if _event(line) is None:
+            raise InputError("Expected text that UTF-8 can hold and whole numbers, got others; nothing has changed.")
+        append_line(self.path, line, durable=True)
         self.events.append(event)
         return event
 

@@ -10,6 +10,7 @@ import numpy as np
 from modalign.app.studio.exam import MOST, exam_key
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.label_state import NONE, ClassOf, LabelState, last_undoable
+from modalign.core.display import is_encodable
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.core.name_matching import normalize
@@ -225,6 +226,8 @@ class Labeling:
 
     def _new_name(self, name: str, own: int | None = None) -> str:
         name = " ".join(name.split())
+        if not is_encodable(name):
+            raise InputError("Expected a class name that UTF-8 can hold, got half of a surrogate pair in it.")
         if not name or len(name) > MOST_NAME:
             raise InputError(f"Expected a class name of 1 to {MOST_NAME} characters, got {len(name)}.")
         for number, other in self.state.names.items():

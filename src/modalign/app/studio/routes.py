@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -29,7 +29,7 @@ from modalign.report.style import style_sheet
 _FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # an address has the hash of its content
 _MOST_BODY = 2**22  # bytes of a request: a label for some hundred thousand images
 
-Rows = Annotated[list[int], Field(max_length=500_000)]
+Rows = Annotated[list[StrictInt], Field(max_length=500_000)]
 
 
 class _Body(BaseModel):
@@ -38,15 +38,15 @@ class _Body(BaseModel):
 
 class _LabelBody(_Body):
     rows: Rows
-    of: int | Literal["none"] | Annotated[list[int], Field(max_length=10_000)] | None
+    of: StrictInt | Literal["none"] | Annotated[list[StrictInt], Field(max_length=10_000)] | None
     how: Literal["set", "add", "remove"] = "set"
     since: int | None = None
 
 
 class _ClassBody(_Body):
     add: str | None = None
-    rename: tuple[int, str] | None = None
-    merge: tuple[int, int] | None = None
+    rename: tuple[StrictInt, str] | None = None
+    merge: tuple[StrictInt, StrictInt] | None = None
 
 
 class _QueryBody(_Body):

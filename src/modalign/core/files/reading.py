@@ -151,8 +151,7 @@ def read_bytes(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT)
 def read_text(path: str | os.PathLike[str], what: str, limit: int = TEXT_LIMIT) -> str:
     r"""Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; see :func:`read_bytes`.
 
-        Line ends are converted to ``
-    ``.
+    Line ends are converted to ``\n``.
     """
     data = read_bytes(path, what, limit)
     encoding = json.detect_encoding(data) if data[:2] in (b"\xff\xfe", b"\xfe\xff", b"\0\0") else "utf-8-sig"
