@@ -166,11 +166,18 @@ def test_predict_py_reads_photos_as_the_library(exported: Export, classifier: Cl
     clear.putalpha(Image.linear_gradient("L").resize(base.size))
     clear.save(tmp_path / "clear.png")
     base.convert("P").save(tmp_path / "palette.gif")
-    Image.fromarray(np.asarray(base.convert("L")).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    gray = np.asarray(base.convert("L"))
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    for name, values in {"real": gray / 255, "signed": gray * 9.0 - 700, "bytes": gray * 1.0}.items():
+        Image.fromarray(values.astype(np.float32)).save(tmp_path / f"{name}.tif")
+    Image.fromarray(gray.astype(np.int32) * 200).save(tmp_path / "whole.tif")
     odd = sorted(tmp_path.iterdir())
     model = predict.Model()
     found = model([predict.open_photo(path) for path in odd])["probabilities"]
     assert np.abs(found - classifier.predict_proba(odd)).max() < 2e-3
+    base.convert("LAB").save(tmp_path / "lab.tif")
+    with pytest.raises(ValueError, match="LAB is not supported"):
+        predict.open_photo(tmp_path / "lab.tif")
 
 
 def test_node_answers_as_python(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,27 @@ GRAPH = Path(__file__).with_name("model.onnx")
 
 def open_photo(path: str | Path) -> Image.Image:
     """A photo as RGB, upright, on white where it is transparent."""
-    image = ImageOps.exif_transpose(Image.open(path))
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    image = Image.open(path)
+    bits = int(image.tag_v2.get(258, (16,))[0]) if hasattr(image, "tag_v2") else 16
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "LAB":
+        raise ValueError("color space LAB is not supported; save it as RGB")
+    if image.mode[0] in "IF":
+        image = scaled_gray(image, bits)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def scaled_gray(image: Image.Image, bits: int) -> Image.Image:
+    """Gray of more than 8 bits as 8 bits: integers by their range, other numbers by the least that holds them all."""
+    values = np.nan_to_num(np.asarray(image), nan=0, posinf=0, neginf=0)
+    low, high = values.min(), values.max()
+    white = next((w for w in (1, 255, 65535) if low >= 0 and high <= w), None)
+    if image.mode[0] == "I" and white:
+        white = 2 ** min(max(bits, 8), 16) - 1
+    start, span = (0, white) if white else (low, high - low or 1)
+    return Image.fromarray(((values - start) * (255 / span)).round().clip(0, 255).astype(np.uint8))
 
 
 def prepare(image: Image.Image, step: dict[str, Any]) -> np.ndarray:
@@ -52,6 +68,10 @@ class Model:
 
 def main() -> None:
     """Print the answer for each photo."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # the encoding of the terminal may lack characters
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end with what reads the output, such as head
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("photos", nargs="+")
     options.add_argument("--reject", type=float, default=0.0, help="share of known images that may be refused")
