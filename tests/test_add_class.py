@@ -133,6 +133,20 @@ def test_wrong_input_is_refused_in_one_sentence(model: Classifier) -> None:
             replace(model, record={**model.record, "sentences": told}).add_class("seven")
 
 
+def test_images_that_are_not_used_or_were_used_otherwise_are_named(model: Classifier, tmp_path: Path) -> None:
+    digits, broken = load_digits(), tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    seven, first = tmp_path / "seven.png", tmp_path / "first.png"
+    seven.write_bytes(digits.read(int(np.flatnonzero(digits.labels == 7)[0])))
+    first.write_bytes(digits.read(0))
+    with pytest.warns(UserWarning, match="1 image of 'seven' cannot be decoded: 'broken.png'"):
+        more = model.add_class(" seven ", [seven, broken])
+    assert more.class_names[-1] == "seven"
+    assert any("broken.png" in note for note in more.record["notes"])
+    with pytest.warns(UserWarning, match="1 image of 'seven' was in the fit of the other classes"):
+        model.add_class("seven", [seven, first])
+
+
 def test_sentences_follow_the_templates_of_the_fit(model: Classifier) -> None:
     """Also where a class is called as a word of its template, and behind a class that has sentences of its own."""
     names = ("photo", "light bulb", *model.class_names[2:])

@@ -24,6 +24,7 @@ from modalign.cli.exit_handling import what_is_kept
 from modalign.cli.terminal import command_line
 from modalign.core.display import visible
 from modalign.core.files import write
+from modalign.core.progress import track
 from modalign.encoders.features.store import default_cache
 from modalign.tune.training_state import FORMAT
 
@@ -266,6 +267,11 @@ def test_a_closed_output_pipe_is_no_bug() -> None:
     assert (no_space.returncode, no_space.stderr) == (1, "error: No space left on device\n")
     closed = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *command, "list"], capture_output=True, text=True)
     assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_a_service_may_have_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert list(track(range(3), "Steps")) == [0, 1, 2]
 
 
 def test_the_version_has_one_source(capsys) -> None:

@@ -90,10 +90,22 @@ def test_blank_labels_and_validation_without_labels_are_refused(clusters):
         ma.TipAdapterF(epochs=1).fit(X, y, text=text, validation=(X, np.full(40, -1)))
 
 
+@pytest.mark.parametrize("kind", ["float", "object", "Int64", "category", "string"])
+def test_missing_labels_of_any_type_are_named_with_their_place(clusters, kind):
+    X, y, text = clusters
+    values = pytest.importorskip("pandas").Series(np.array(NAMES)[y] if kind in ("category", "string") else y)
+    labels = values.astype("float" if kind == "float" else "object").mask(np.arange(40) == 3)
+    with pytest.raises(ma.InputError, match=r"at 3 \(counted from 0\); leave images without a label out"):
+        ma.Auto().fit(X, labels if kind == "float" else labels.astype(kind), text=ma.ClassText(text, NAMES))
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
         (lambda X, y, T: ma.GDA().fit(csr_matrix(X), y), "[Ss]parse"),
+        (lambda X, y, T: ma.Auto(candidates=[]).fit(X, y, text=T), "candidates=… as names of methods, got \\[\\]"),
+        (lambda X, y, T: ma.Auto(candidates=[None]).fit(X, y, text=T), "candidates=… as names of methods"),
+        (lambda X, y, T: ma.ImageEmbedder(None).fit(["a.png"]), "encoder=… as a name or an encoder, got None"),
         (lambda X, y, T: ma.ZeroShot().fit(X, y, text=T).for_classes(T), "ClassText"),
         (lambda X, y, T: OneAgainstRest("gda").fit(X, np.eye(5)[y]), "method on vectors"),
         (lambda X, y, T: ma.Features(X, spec="tiny"), "EncoderSpec"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modalign as ma
+from modalign import cli
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import Features
 from modalign.core.files import check_writable, path_error, plain_path, read_json
@@ -45,6 +48,29 @@ def test_addresses_that_no_store_has_are_named_as_a_source_too() -> None:
     for address in ("nosuch://home/a.jpg", "ftp://example.org/a.jpg"):
         with pytest.raises(InputError, match=f"the address '{address}', and addresses are not read"):
             load_items(address)
+
+
+@POSIX  # elsewhere file systems may not tell the two apart
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_composed_and_decomposed_letters_name_one_file(listed: str, stored: str, tmp_path: Path) -> None:
+    given, there = (unicodedata.normalize(form, "café/Zoë.png") for form in (listed, stored))
+    (tmp_path / there).parent.mkdir()
+    (tmp_path / there).write_bytes(encoded(picture(), "PNG"))
+    (tmp_path / "a.csv").write_text(f"path,label\n{given},café\n")
+    assert load_items(tmp_path / "a.csv").ids == (given,)
+    document = {"images": [{"id": 1, "file_name": given}], "categories": [{"id": 1, "name": "a"}]}
+    (tmp_path / "a.json").write_text(json.dumps(document | {"annotations": [{"image_id": 1, "category_id": 1}]}))
+    for source in (tmp_path / "a.csv", tmp_path / "a.json", [tmp_path / given]):
+        items = load_items(source)
+        assert not items.quarantined
+        items.open(0)
+
+
+def test_a_name_that_no_file_system_takes_is_a_sentence(capsys) -> None:
+    name = "x" * 5000
+    for command in (["audit", name], ["compare", name], ["predict", name, name], ["bench", name]):
+        assert cli.run(command) == 2
+        assert capsys.readouterr().err.count("error:") == 1
 
 
 @pytest.mark.parametrize("spell", [str, Path])

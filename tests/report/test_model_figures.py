@@ -144,6 +144,8 @@ def test_a_sweep_is_a_benchmark_per_value(vectors: Path, tmp_path: Path) -> None
     assert page.count("<svg") == 1
     with pytest.raises(InputError, match="two different values"):
         sweep_parameter(vectors, "gda", "discriminant_weight", [0.5, 0.5])
+    close = sweep_parameter(vectors, "gda", "discriminant_weight", [0.50000001, 0.50000002], shots=[2], seeds=1)
+    assert [row[0] for row in close.table[1]] == ["0.50000001", "0.50000002"]
 
 
 def test_the_commands_write_pages_and_json(cmm: Classifier, digits: Items, vectors: Path, tmp_path: Path) -> None:

@@ -120,6 +120,11 @@ def explain(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         print_lines(f"error: {error.strerror}{f': {error.filename!r}' if error.filename else ''}")
         return 1
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        print_lines(
+            f"error: Expected a path that the file system takes, got '{error.filename!s:.60}': {error.strerror}."
+        )
+        return 2
     summary = f"{type(error).__name__}{f' ({text[:200]})' if text else ''}"
     try:
         print_lines(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ class Manifest:
 def is_features_source(source: str | Path) -> bool:
     """Whether a path is of vectors: a features file, or a folder of parts."""
     path = Path(source)
-    return path.suffix.lower() in (".npz", ".safetensors") or (path / MANIFEST_FILE).is_file()
+    return path.suffix.lower() in (".npz", ".safetensors") or os.path.isfile(path / MANIFEST_FILE)  # never raises
 
 
 @dataclass(frozen=True)

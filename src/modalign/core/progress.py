@@ -28,7 +28,9 @@ def progress(visible: bool) -> Iterator[None]:
 def is_visible() -> bool:
     """Whether a bar started now would be shown."""
     wanted = _visible.get()
-    return sys.stderr.isatty() and launched()[0] == 0 if wanted is None else wanted
+    if wanted is not None:
+        return wanted
+    return sys.stderr is not None and sys.stderr.isatty() and launched()[0] == 0
 
 
 def track(steps: Iterable[T], description: str, total: int | None = None, unit: str = "steps") -> Iterator[T]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import unicodedata
 from io import BytesIO
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from modalign.core.errors import UndecodableError
 from modalign.core.files import NotRegularError, is_regular, open_file, path_error
 from modalign.data.decoding.pixels import to_rgb
 
+NOT_FOUND = "file not found"
 SIZE_LIMIT = 2**30
 """Files and archive members above 1 GB are no photos; reading them could exhaust the memory."""
 
@@ -144,16 +146,31 @@ def image_path_error(given: str, path: str) -> str | None:
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return "file not found"
+        return NOT_FOUND
     if stat.S_ISDIR(status.st_mode):
         return "a folder, not an image"
     return None if is_regular(status) else "not a regular file"
 
 
+def find_image(given: str, path: str) -> tuple[str, str | None]:
+    """The path of a listed image, and why it is not a readable file, or None.
+
+    Where there is no such file, one whose name has the same letters in composed or decomposed Unicode (NFC, NFD) is
+    meant: file systems and tables of one data set often differ in this.
+    """
+    reason = image_path_error(given, path)
+    if reason == NOT_FOUND:
+        for form in ("NFC", "NFD"):
+            other = unicodedata.normalize(form, path)
+            if other != path and image_path_error(given, other) is None:
+                return other, None
+    return path, reason
+
+
 def unreadable_reason(error: OSError) -> str:
     """Return a short reason for an OSError."""
     if isinstance(error, FileNotFoundError):
-        return "file not found"
+        return NOT_FOUND
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, NotRegularError):

@@ -12,7 +12,7 @@ from PIL import Image
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, Features
 from modalign.core.files import path_error, require_path
-from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, image_path_error
+from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, find_image
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, printable
 from modalign.data.names import did_you_mean, quoted, siblings
@@ -46,8 +46,7 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
         if addresses and isinstance(entry, (str, os.PathLike)) and (address := remote_address(entry)):
             listing.add(name, RemoteBlob(address), keys[i])
         elif isinstance(entry, (str, os.PathLike)):
-            path = os.path.abspath(entry)
-            reason = image_path_error(os.fspath(entry), path)
+            path, reason = find_image(os.fspath(entry), os.path.abspath(entry))
             if reason is None:
                 listing.add(name, FileBlob(path), keys[i])
             else:

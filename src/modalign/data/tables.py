@@ -13,7 +13,7 @@ from typing import Any
 from modalign.core.errors import InputError
 from modalign.core.files import read_text
 from modalign.core.name_matching import join_alternatives
-from modalign.data.blobs import Blob, FileBlob, image_path_error
+from modalign.data.blobs import Blob, FileBlob, find_image
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.names import natural_key, quoted
@@ -49,8 +49,7 @@ def list_table(path: Path, *, addresses: bool = False) -> Listing:
 def _file_at(base: str, addresses: bool, name: str) -> tuple[str, Blob | None, str]:
     if addresses and (address := remote_address(name)):
         return address, RemoteBlob(address), ""
-    file = os.path.normpath(os.path.join(base, name))
-    reason = image_path_error(name, file)
+    file, reason = find_image(name, os.path.normpath(os.path.join(base, name)))
     return file, FileBlob(file) if reason is None else None, reason or ""
 
 

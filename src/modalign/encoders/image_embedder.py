@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, argument
 from modalign.data.items import load_items
 from modalign.data.names import quoted
 
@@ -142,6 +142,8 @@ def _images(X: Any) -> list[Any]:
 
 
 def _load(encoder: str | Encoder | JoinedEncoder) -> Encoder | JoinedEncoder:
+    if not isinstance(encoder, str) and not hasattr(encoder, "embed_images"):
+        raise InputError(f"Expected {argument('encoder')} as a name or an encoder, got {encoder!r:.60}.")
     return _by_name(encoder) if isinstance(encoder, str) else encoder
 
 

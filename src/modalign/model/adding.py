@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ import torch
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText
-from modalign.core.name_matching import spelling_key
+from modalign.core.name_matching import quoted, spelling_key
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.data.text.descriptions import class_sentences, readable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[str] | None) -> Classifier:
     """See :meth:`Classifier.add_class <modalign.Classifier.add_class>`."""
+    name = name.strip() if isinstance(name, str) else name
     texts = _all_sentences(model, name, sentences)
     items = None if images is None else load_items(images)
     names = (*model.class_names, name)
@@ -37,7 +40,10 @@ def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[st
     else:
         added, temperature = _extended(model, text, items), 1.0
     hashes = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
-    notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit"]
+    remarks = _remarks(model, name, items, hashes)
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=stacklevel_outside())
+    notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit", *remarks]
     return replace(
         model,
         method=added,
@@ -47,6 +53,28 @@ def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[st
         rejection=None,  # its reference is of classifications without the class
         record={**model.record, "sentences": texts, "notes": notes, "added": [*model.record.get("added", []), name]},
     )
+
+
+def _remarks(model: Classifier, name: str, items: Items | None, hashes: frozenset[str]) -> list[str]:
+    """What was not done with the images of a new class, or speaks against them."""
+    if items is None:
+        return []
+    remarks = []
+    if isinstance(model.method, TowerMethod):
+        remarks.append(f"the images of '{name}' are not used, since {type(model.method).__name__} adds a class by text")
+    else:
+        refused = [*items.quarantined, *model.encoder.embed_images(items).quarantined]
+        if left := list(dict.fromkeys(entry.id for entry in refused)):
+            remarks.append(f"{_images(len(left))} of '{name}' cannot be decoded: {quoted(left, 3)}")
+    if known := len(hashes & model.fitted_on - {""}):
+        remarks.append(
+            f"{_images(known)} of '{name}' {'was' if known == 1 else 'were'} in the fit of the other classes"
+        )
+    return remarks
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedClasses:

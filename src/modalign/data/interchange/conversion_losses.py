@@ -14,6 +14,7 @@ FOLDERS_OF_CLASSES = ("imagefolder", "yolo")
 DOCUMENTS = ("coco", "label_studio")
 PREDICTIONS = (*DOCUMENTS, "fiftyone", "pandas", "polars", "datasets")
 """Formats whose answers of a model are not read as labels, and objects, which the caller has in hand."""
+TABLES = ("parquet", "pandas", "polars")
 
 
 def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None) -> list[str]:
@@ -43,6 +44,9 @@ def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None)
         if renamed := [f"'{label}' as '{folder}'" for label, folder in folders.items() if label != folder]:
             more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
             notes.append(f"classes whose names cannot be folders: {', '.join(renamed[:3])}{more}")
+    names = {name for row in rows for name in row.names}
+    if format in TABLES and len({name.strip() for name in names}) < len(names):
+        notes.append("class names that differ by blanks around them are read as one")
     empty = sum(row.label == () for row in rows)
     if format == "roboflow" and empty and not any(len(row.names) > 1 for row in rows):
         notes.append(f"{_images(empty)} of none of the classes are written as {format} has images without labels")

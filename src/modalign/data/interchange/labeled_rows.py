@@ -15,7 +15,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.core.label_matrix import UNKNOWN, check_separable, label_sets
 from modalign.core.labels import is_missing
-from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, image_path_error
+from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, find_image
 from modalign.data.decoding.sniff import sniff
 from modalign.data.inventory import NO_LABEL, Listing
 from modalign.data.names import natural_key, quoted
@@ -223,8 +223,7 @@ def blob_of(image: object, base: str = "") -> tuple[Blob | None, str]:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return BytesBlob(bytes(image)), ""
     if isinstance(image, (str, os.PathLike)):
-        path = os.path.abspath(os.path.join(base, os.fspath(image)))
-        reason = image_path_error(os.fspath(image), path)
+        path, reason = find_image(os.fspath(image), os.path.abspath(os.path.join(base, os.fspath(image))))
         return (FileBlob(path), "") if reason is None else (None, reason)
     if hasattr(image, "read") and hasattr(image, "identity"):
         return cast("Blob", image), ""

@@ -52,7 +52,7 @@ class ParameterSweep:
         """Header and rows as text."""
         header = [self.name, "protocol", "labels", "data set", "tested", "accuracy", "n", "cpu s"]
         return header, [
-            [f"{value:g}", row.protocol, row.setting, row.dataset, row.part, str(row.accuracy), f"{row.n_test:,}",
+            [f"{value:.15g}", row.protocol, row.setting, row.dataset, row.part, str(row.accuracy), f"{row.n_test:,}",
              f"{row.cpu_seconds:.1f}"]
             for value, row in self.rows
         ]  # fmt: skip
@@ -114,5 +114,5 @@ def sweep_parameter(
         known = {**settings, method: {**settings.get(method, {}), name: value}}
         result = run_benchmark(source, methods=[method], hyperparameters=known, **options)
         rows += [(value, row) for row in result.rows]
-        notes += [*result.notes, *(f"{name}={value:g} is left out: {reason}" for reason in result.reasons)]
+        notes += [*result.notes, *(f"{name}={value:.15g} is left out: {reason}" for reason in result.reasons)]
     return ParameterSweep(method, name, tuple(rows), tuple(dict.fromkeys(notes)))

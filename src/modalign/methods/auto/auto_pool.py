@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modalign.core.errors import UnknownNameError
+from modalign.core.errors import InputError, UnknownNameError, hyperparameter
 from modalign.core.labels import UNLABELED
 from modalign.core.registration import canonical_name
 from modalign.linalg.inputs import single
@@ -138,7 +138,10 @@ def candidate_names(
     candidates: tuple[str, ...] | list[str] | None, default: tuple[str, ...], *, with_text: bool
 ) -> list[str]:
     """The names of the candidates, with zero-shot where there is text; an unknown one is refused."""
-    names = list(default if candidates is None else dict.fromkeys(map(canonical_name, candidates)))
+    given = default if candidates is None else candidates
+    if not given or not all(isinstance(name, str) for name in given):
+        raise InputError(f"Expected {hyperparameter('candidates')} as names of methods, got {candidates!r:.80}.")
+    names = list(dict.fromkeys(map(canonical_name, given)))
     for name in names:
         if not is_vector_method(name) or name == "auto":
             raise UnknownNameError("method on vectors", name, set(vector_methods()) - {"auto"})

@@ -146,13 +146,14 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
     if labels.shape != (n,):
         got = len(labels) if labels.ndim == 1 else f"labels of shape {labels.shape}"
         raise InputError(f"Expected one label {rows} ({n}), got {got}.")
-    if labels.dtype.kind in "OT":
+    if labels.dtype.kind in "OTf":
         missing = next((i for i, label in enumerate(labels) if is_missing(label)), None)
         if missing is not None:
             raise InputError(
                 f"Expected a label {rows}, got {labels[missing]} at {missing} (counted from 0); leave images without a "
                 "label out, or give integers with -1 for them."
             )
+    if labels.dtype.kind in "OT":
         labels = _of_one_kind(labels)
     if labels.dtype.kind == "U" and (blank := [i for i, label in enumerate(labels.tolist()) if not label.strip()]):
         raise InputError(
