@@ -178,6 +178,29 @@ def test_one_command_runs_the_rows_and_states_their_order(
     assert "Order of rows on letters" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--methods", "HPT"), "'HPT' of the papers' tables is dam with dam.sma=none, dam.cma=none"),
+        (("--methods", "gda,zlap"), "'ZLaP' is in the papers' tables and not in the library"),
+        (("--methods", "gdaa"), "did you mean 'gda'"),
+        (("--methods", ","), "--methods to hold at least one"),
+        (("--datasets", ","), "--datasets to hold at least one"),
+        (("--datasets", "letter"), "did you mean 'letters'"),
+        (("--protocol", "fewshot"), "did you mean 'few-shot'"),
+        (("--settings", "papers"), "did you mean 'paper'"),
+        (("--jobs", "-1"), "greater than or equal to 0"),
+    ],
+)
+def test_names_that_bench_does_not_know_are_one_sentence(
+    arguments: tuple[str, ...], words: str, vectors: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["bench", str(vectors), *arguments]) == 2
+    said = capsys.readouterr().err.strip()
+    assert words in said
+    assert len(said.splitlines()) == 1
+
+
 def test_what_cannot_be_run_is_said_in_one_sentence(vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(
         InputError, match=r"Expected rows that can be run on '.*', got none \(no row is on one data set\)"

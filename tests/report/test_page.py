@@ -206,7 +206,7 @@ def test_accuracy_table_has_a_column_a_budget_marks_the_best_and_ends_with_chanc
         TableCell("90.0", "one run"),
     ]
     assert table.foot == [["Chance level", "10.0", "10.0", "10.0"]]
-    assert "3 draws" in table.caption
+    assert "3 seeds" in table.caption
     assert "so there is no interval" in accuracy_table(rows[-1:], chance=0.1).caption
 
 

@@ -95,7 +95,7 @@ def bench(
             source,
             protocol=words(protocol),
             methods=methods if methods in ("all", "vectors") else words(methods),
-            datasets=words(datasets) if datasets else None,
+            datasets=None if datasets is None else words(datasets),
             shots=shots_of(shots) if shots else None,
             seeds=seeds,
             encoder=encoder,

@@ -7,7 +7,7 @@ User errors raise a subclass of :class:`ModalignError`; the command line prints 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -141,6 +141,13 @@ def hyperparameter(name: str, value: str = "", owner: str = "") -> str:
 def _python(value: str) -> str:
     """Format ``value`` as Python source: a word that is neither a constant nor a number is a string."""
     return repr(value) if value.isidentifier() and value not in ("True", "False", "None") else value or "…"
+
+
+def require_some(**given: Sized) -> None:
+    """Raise if an argument, passed by its name, is empty."""
+    for name, values in given.items():
+        if not values:
+            raise InputError(f"Expected {argument(name)} to hold at least one, got none.")
 
 
 def require_choice(name: str, value: object, choices: Iterable[str]) -> None:

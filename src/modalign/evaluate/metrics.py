@@ -95,8 +95,8 @@ def interval_legend(intervals: Iterable[Interval], shown: str = "± is half the 
     if seeds == 1:
         return "Each number is from one run, so there is no interval."
     return (
-        f"{shown} of the mean over {seeds} seeds, which draw the labeled images (Student's t, cut at 0 and 100 %). It "
-        "does not cover the choice of the test images."
+        f"{shown} of the mean over {seeds} seeds, of the draw of labeled images and of the training (Student's t, cut "
+        "at 0 and 100 %). It does not cover the choice of the test images."
     )
 
 

@@ -23,7 +23,7 @@ from modalign.report.papers.outcomes import base_new_bars
 from modalign.report.papers.sweeps import MethodCost, cost_bubbles
 from modalign.report.run_tables import Fold, Table, TableCell, interval_note
 from modalign.report.style import Picture
-from modalign.report.text import count, without_folders
+from modalign.report.text import count, fact, without_folders
 
 CURVES = 8  # methods in a figure; more lines cannot be told apart
 OVER_LABELS = "Accuracy by labeled images per class"
@@ -76,9 +76,8 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
     seeds = sorted({run.run.seed for run in result.runs})
     page = Page(
         f"{count(len(methods), 'method')} on {count(len(sets), 'data set')}",
-        f"{count(len(result.runs), 'run')} of published protocols. Test labels are used once per run, to score it.\n\n"
-        f"{interval_note(row.accuracy for row in rows)}",
-        facts=[(f"{len(methods)}", "methods"), (f"{len(sets)}", "data sets"), (f"{len(seeds)}", "seeds")],
+        f"{count(len(result.runs), 'run')} of published protocols. Test labels are used once per run, to score it.",
+        facts=[fact(len(methods), "method"), fact(len(sets), "data set"), fact(len(seeds), "seed")],
         record={
             "encoder": sorted({run.encoder for run in result.runs}),
             "settings": sorted({run.settings for run in result.runs}),
@@ -94,6 +93,8 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
         heading, text = HEADINGS[protocol]
         if drawn and len({row.method for row in own}) > CURVES:
             text += f" The figure shows zero-shot and the {CURVES} methods with the highest accuracy at most labels."
+        if protocol == rows[0].protocol:  # which holds for all sections
+            text += f"\n\n{interval_note(row.accuracy for row in rows)}"
         page.section(heading, text, blocks=blocks)
     if costs := _costs(rows):
         page.section("Cost", costs[0], blocks=costs[1])

@@ -19,6 +19,7 @@ from modalign.evaluate.publications.table_view import NumberCell, PaperTable, co
 from modalign.evaluate.published import PAPERS
 from modalign.report.page import Page, PageSection
 from modalign.report.run_tables import Fold, Row, Table, TableCell
+from modalign.report.text import fact
 
 MEANING = {
     "here": "From your runs, or computed without weights and images.",
@@ -44,13 +45,13 @@ def paper_tables_page(tables: Sequence[PaperTable]) -> Page:
     page = Page(
         "The papers' tables",
         "Each printed number. Below it is the number of your own runs with the same method, protocol and "
-        f"test list, or what is missing to reproduce it.\n\n{own_legend(tables)}",
-        facts=[(f"{total:,}", "printed numbers"), (f"{len(tables)}", "tables"), (f"{own:,}", "with runs of yours")],
+        "test list, or what is missing to reproduce it.",
+        facts=[fact(total, "printed number"), fact(len(tables), "table"), (f"{own:,}", "with runs of yours")],
         record={"versions": versions()},
     )
     verdicts = count_verdicts([shape for table in tables for shape in table.shapes])
-    text = f"Order of rows on other data: {verdicts}. {SHAPE_LEGEND}" if verdicts else ""
-    page.section("Numbers by state", text, blocks=[_counts(counts), _meanings()])
+    text = f"Order of rows on other data: {verdicts}. {SHAPE_LEGEND}\n\n" if verdicts else ""
+    page.section("Numbers by state", text + own_legend(tables), blocks=[_counts(counts), _meanings()])
     for paper in counts:
         for table in (t for t in tables if t.paper == paper):
             page.section(

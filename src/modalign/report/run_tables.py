@@ -24,6 +24,7 @@ class TableCell:
     sign: str = ""
 
 
+_LONGEST = 24  # characters of a number with its unit; longer cells are sentences
 Row = Sequence[TableCell | str | int | float]
 
 
@@ -140,4 +141,4 @@ def _cells(row: Row) -> list[TableCell]:
 
 
 def _is_number(text: str) -> bool:
-    return text in ("", "–", "→") or text.lstrip("+-−±≥≤<>~ ")[:1].isdigit()
+    return text in ("", "–", "→") or (len(text) <= _LONGEST and text.lstrip("+-−±≥≤<>~ ")[:1].isdigit())

@@ -36,6 +36,12 @@ def shorten(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
+def fact(n: int, noun: str) -> tuple[str, str]:
+    """A number and its noun, as an entry of the facts of a page: ``("1", "image")``, ``("1,797", "images")``."""
+    number, _, words = count(n, noun).partition(" ")
+    return number, words
+
+
 def count(n: int, noun: str, plural: str = "") -> str:
     """A number with its noun: ``1 image``, ``1,797 images``."""
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

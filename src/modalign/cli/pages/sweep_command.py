@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of
+from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of, words
 from modalign.cli.options import AsJson, Device, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
@@ -21,7 +21,7 @@ def sweep(
     values: Annotated[
         str, typer.Argument(help="method.name=values, for example gpua.semantic_weight=0,0.3,0.6,0.9,1.")
     ],
-    protocol: Annotated[str, typer.Option(help="One of those of bench.")] = "few-shot",
+    protocol: Annotated[str, typer.Option(help="As for bench; several are separated by commas.")] = "few-shot",
     shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
     datasets: Annotated[
@@ -53,7 +53,7 @@ def sweep(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)  # the record has them
         result = sweep_parameter(
-            source, method, name, numbers, protocol=protocol, seeds=seeds, encoder=encoder, device=device,
+            source, method, name, numbers, protocol=words(protocol), seeds=seeds, encoder=encoder, device=device,
             shots=shots_of(shots) if shots else None,
             datasets=[word.strip() for word in datasets.split(",")] if datasets else None,
             templates=template or None, descriptions=descriptions, record=record, jobs=jobs or os.cpu_count() or 1,

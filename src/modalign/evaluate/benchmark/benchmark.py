@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.core.errors import InputError, UnknownNameError, argument, require_some
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
 from modalign.core.registration import canonical_name
@@ -128,6 +128,7 @@ def run_benchmark(
     protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
     seeds = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
     hyperparameters = {canonical_name(name): dict(values) for name, values in (hyperparameters or {}).items()}
+    require_some(protocol=protocols, methods=methods, datasets=("all",) if datasets is None else datasets)
     _check(protocols, seeds, settings, jobs, record)
     names = _method_names(methods, hyperparameters)
     given = BenchmarkSource(source, datasets, descriptions=descriptions)
@@ -264,8 +265,6 @@ def _check(protocols: Sequence[str], seeds: Sequence[int], settings: str, jobs: 
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise UnknownNameError("protocol", protocol, PROTOCOLS)
-    if not protocols:
-        raise InputError(f"Expected {argument('protocol')} to hold at least one, got none.")
     require_seeds(seeds)
     if settings not in SETTINGS:
         raise UnknownNameError("settings", settings, SETTINGS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.core.errors import InputError, UnknownNameError, argument, require_some
 from modalign.core.features import UNLABELED
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
@@ -249,9 +249,7 @@ def _checked(
     """Method → its hyper-parameters, after checking what can be checked without the data."""
     names = vector_methods() if methods is None else [canonical_name(name) for name in methods]
     given = {canonical_name(name): values for name, values in (hyperparameters or {}).items()}
-    for name, values in (("methods", names), ("shots", shots)):
-        if not values:
-            raise InputError(f"Expected {argument(name)} to hold at least one, got none.")
+    require_some(methods=names, shots=shots)
     require_seeds(seeds)
     check_shots(shots)
     for name in given:

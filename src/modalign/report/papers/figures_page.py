@@ -15,7 +15,7 @@ from modalign.report.papers.model_figures import FigureGroup
 from modalign.report.papers.sweeps import sweep_curve
 from modalign.report.run_tables import Table
 from modalign.report.statements import paragraphs
-from modalign.report.text import count
+from modalign.report.text import count, fact
 
 SHARED = {
     "protocol": "protocol {}", "labels": "{}", "data set": "data set {}", "tested": "tested part {}", "n": "{} images",
@@ -41,7 +41,7 @@ def save_figures_page(model: Classifier, groups: Sequence[FigureGroup], path: st
     page = Page(
         f"Figures of {model.method.title}",
         "\n\n".join(part for part in (summary, paragraphs(list(notes))) if part),
-        facts=[(f"{len(model.class_names)}", "classes"), (f"{images:,}", "images")],
+        facts=[(f"{len(model.class_names)}", "classes"), fact(images, "image")],
         record=record_of(model),
     )
     for group in groups:

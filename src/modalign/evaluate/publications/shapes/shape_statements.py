@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -76,6 +76,8 @@ class ShapeStatement:
             words.append(f"imbalance {row.imbalance:g}")
         elif row.shots:
             words.append(labels_in_words(row.shots))
+        if row.per_class is not None and row.per_class == self.claim.second.per_class:
+            words.append(f"{row.per_class} images per class")
         if self.claim.metric in ("base", "new"):
             words.append(f"{self.claim.metric} classes")
         return ", ".join(words)
@@ -136,21 +138,37 @@ class OwnShapes:
         """All claims of a table for which both rows were run with the same seeds on the same images."""
         found: list[ShapeStatement] = []
         for place, runs in self._places.items():
-            pairs = [
-                (claim, pair)
-                for claim in row_claims(paper, table)
-                if claim.difference(place[0]) and (pair := _pair(runs, claim)) is not None
-            ]
-            compared = compare_pairs([(first, second) for _, (first, second, _) in pairs])
+            claims = (one for one in row_claims(paper, table) if one.difference(place[0]))
+            pairs = [pair for claim in claims if (pair := _pair(runs, claim)) is not None]
+            compared = compare_pairs([(pair.first, pair.second) for pair in pairs])
             found += [
-                ShapeStatement(claim, *place, seeds, comparison)
-                for (claim, (_, _, seeds)), comparison in zip(pairs, compared, strict=True)
+                ShapeStatement(pair.claim, *place, pair.seeds, comparison)
+                for pair, comparison in zip(pairs, compared, strict=True)
             ]
         return found
 
 
-def _pair(runs: list[BenchmarkRun], claim: RowClaim) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """(n,) shares of seeds with a right answer of both rows, and the number of seeds; None without common runs."""
+class _Pair(NamedTuple):
+    """A claim, the (n,) shares of seeds with a right answer of its two rows, and the number of seeds."""
+
+    claim: RowClaim
+    first: np.ndarray
+    second: np.ndarray
+    seeds: int
+
+
+def _pair(runs: list[BenchmarkRun], claim: RowClaim) -> _Pair | None:
+    """The runs of both rows; None without common ones.
+
+    Rows of an ablation learn from equally many unlabeled images: as many as printed, or else all.
+    """
+    if claim.first.per_class != claim.second.per_class or claim.first.per_class is None:
+        return _pair_of(runs, claim)
+    whole = replace(claim, first=replace(claim.first, per_class=None), second=replace(claim.second, per_class=None))
+    return _pair_of(runs, claim) or _pair_of(runs, whole)
+
+
+def _pair_of(runs: list[BenchmarkRun], claim: RowClaim) -> _Pair | None:
     one = _suiting(runs, claim.first)
     other = _suiting(runs, claim.second)
     if one and claim.first.method == claim.second.method:  # an ablation: all else is equal
@@ -160,7 +178,7 @@ def _pair(runs: list[BenchmarkRun], claim: RowClaim) -> tuple[np.ndarray, np.nda
     if not seeds:
         return None
     a, b = (np.mean([side[key] for key in seeds], axis=0) for side in (first, second))
-    return a, b, len(seeds)
+    return _Pair(claim, a, b, len(seeds))
 
 
 def _suiting(runs: list[BenchmarkRun], row: TableRow) -> list[BenchmarkRun]:

@@ -80,21 +80,24 @@ def run_tables(
             reasons.setdefault("it learns inside an encoder and needs images", []).append(row.name)
             continue
         known = {**(hyperparameters or {}).get(row.method, {}), **dict(row.changes)}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RunWarning)  # the record has them
-                result = run_benchmark(
-                    source, protocol=row.protocol, methods=[row.method], settings=settings, record=record,
-                    shots=[one.shots for one in rows if one.shots != "all"] or None, per_class=row.per_class,
-                    hyperparameters={row.method: known} if known else None,
-                    **({} if row.imbalance is None else {"imbalances": [one.imbalance for one in rows]}), **options,
-                )  # fmt: skip
-        except NoRunsError as error:
-            reasons.setdefault(str(error), []).append(row.name)
-            continue
-        runs += result.runs
-        for reason in result.reasons:
-            reasons.setdefault(reason, []).append(row.name)
+        ways: dict[str, Any] = {"hyperparameters": {row.method: known}} if known else {}
+        if row.imbalance is not None:
+            ways["imbalances"] = [one.imbalance for one in rows]
+        elif row.shots:
+            ways["shots"] = [one.shots for one in rows]
+        ways |= {"protocol": row.protocol, "methods": [row.method], "settings": settings, "record": record, **options}
+        for per_class in dict.fromkeys([row.per_class, None]):  # all images where classes have too few
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", RunWarning)  # the record has them
+                    result = run_benchmark(source, per_class=per_class, **ways)
+            except NoRunsError as error:
+                reasons.setdefault(str(error), []).append(row.name)
+                continue
+            runs += result.runs
+            for reason in result.reasons:
+                reasons.setdefault(reason, []).append(row.name)
+            break
     if not runs:
         why = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in list(reasons.items())[:3])
         raise InputError(
