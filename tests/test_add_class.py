@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from modalign import Classifier, CoOp, InputError, Items, adapt, load
 from modalign.data.digits import load_digits
 from modalign.methods import method_class
-from modalign.methods.added.added_classes import CORRECTION, MOST, AddedClasses
+from modalign.methods.added.added_classes import CORRECTION, LOST, MOST, AddedClasses
 from modalign.testing.subject import few_shot_problem
 
 LEFT_OUT = 7
@@ -78,6 +79,45 @@ def test_images_raise_the_correction_within_its_limits(added: tuple[AddedClasses
     assert method.corrections_.tolist() == [CORRECTION]
 
 
+def test_a_bounded_correction_is_the_largest_that_gives_few_images_of_others_away(
+    added: tuple[AddedClasses, torch.Tensor],
+) -> None:
+    method, X = added
+
+    def given_away(one: AddedClasses, correction: float) -> int:
+        one = copy(one)
+        one.corrections_ = torch.tensor([correction])
+        return int((one.scores(X).argmax(dim=1) == 4).sum())
+
+    assert given_away(method, CORRECTION) > LOST * len(X)
+    found = method.bounded(X)
+    correction = float(found.corrections_[0])
+    assert given_away(found, correction - 1e-4) <= LOST * len(X) < given_away(found, correction + 1e-4)
+    assert method.bounded(method.prototypes_[:1]).corrections_.tolist() == [CORRECTION]  # never raised
+    assert method.corrections_.tolist() == [CORRECTION]
+
+
+def test_held_out_images_of_the_other_classes_keep_their_answers(model: Classifier) -> None:
+    """Images of the fit and of the new class are left out of those to check."""
+    digits = load_digits()
+    usual = model.add_class("nought", sentences="a photo of the digit zero.")
+    kept = model.add_class("nought", sentences="a photo of the digit zero.", check=digits.select(range(900)))
+    assert isinstance(kept.method, AddedClasses)
+    assert isinstance(usual.method, AddedClasses)
+    shares = [np.mean([name == "nought" for name in one.predict(digits.select(range(120, 900))).names])
+              for one in (usual, kept)]  # fmt: skip
+    assert shares[0] > 0.05
+    assert shares[1] <= 0.011
+    named = model.add_class("seven", check=digits)  # where it is a class of its own
+    assert (
+        named.method.corrections_.tolist()
+        == model.add_class("seven", check=without(digits, 7)).method.corrections_.tolist()
+    )  # type: ignore[union-attr]
+    for wrong in (digits.select(range(120)), digits.select(np.flatnonzero(digits.labels == 7))):
+        with pytest.raises(InputError, match="not fitted on as check=…"):
+            model.add_class("seven", check=wrong)
+
+
 def test_a_digit_is_added_by_its_name(model: Classifier) -> None:
     test = load_digits().select(range(900, 1200))
     more = model.add_class("seven")
@@ -110,6 +150,8 @@ def test_prompts_are_given_the_text_of_all_classes() -> None:
     items = without(load_digits().select(range(40)), LEFT_OUT)
     model = adapt(items, method=CoOp(epochs=1, random_state=0), validation="none", mirror=False)
     more = model.add_class("seven")
+    with pytest.raises(InputError, match="a method on vectors with check=…"):
+        model.add_class("seven", check=items)
     assert more.predict_proba(load_digits().select([0])).shape == (1, 10)
     assert list(more.method.class_names_) == list(more.class_names)
 

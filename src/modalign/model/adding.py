@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from modalign.model.classifier import Classifier
 
 
-def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[str] | None) -> Classifier:
+def with_class(
+    model: Classifier, name: str, images: Any, sentences: Sequence[str] | None, check: Any = None
+) -> Classifier:
     """See :meth:`Classifier.add_class <modalign.Classifier.add_class>`."""
     name = name.strip() if isinstance(name, str) else name
     texts = _all_sentences(model, name, sentences)
@@ -34,11 +36,19 @@ def with_class(model: Classifier, name: str, images: Any, sentences: Sequence[st
     names = (*model.class_names, name)
     text = model.encoder.embed_texts(texts, names)
     method = model.method
+    if isinstance(method, TowerMethod) and check is not None:
+        raise InputError(
+            f"Expected a method on vectors with {argument('check')}, got {type(method).__name__}, which has no "
+            "correction; leave it out."
+        )
     if isinstance(method, TowerMethod):
         added: Any = method.for_classes(text, require_clip(model.encoder))
         temperature = model.temperature
     else:
         added, temperature = _extended(model, text, items), 1.0
+        if check is not None:
+            held_out = _of_others(model, name, check)
+            added = added.bounded(torch.tensor(model.encoder.embed_images(held_out).vectors))
     hashes = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
     remarks = _remarks(model, name, items, hashes)
     for remark in remarks:
@@ -95,6 +105,21 @@ def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedC
     if len(set(known.tolist())) > 1:
         raise InputError(f"Expected images of '{text.class_names[-1]}' alone, got images of several classes.")
     return added.corrected(torch.tensor(model.encoder.embed_images(items).vectors))
+
+
+def _of_others(model: Classifier, name: str, check: Any) -> Items:
+    """Return the images to check that the model was not fitted on and that are not labeled as the new class."""
+    items = load_items(check)
+    own = [k for k, other in enumerate(items.class_names) if spelling_key(other) == spelling_key(name)]
+    kept = [
+        i for i in range(len(items)) if items.labels[i] not in own and content_hash(items, i) not in model.fitted_on
+    ]
+    if not kept:
+        raise InputError(
+            f"Expected images of the other classes that the model was not fitted on as {argument('check')}, none of "
+            f"{len(items)} is left; give others."
+        )
+    return items.select(kept)
 
 
 def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None) -> list[list[str]]:

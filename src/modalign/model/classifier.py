@@ -57,8 +57,7 @@ class Classifier:
     record : dict
         Record of the fit: shots, seed, counts, seconds, notes.
     crops : int, default=0
-        Number of crops per image that the method was fitted on in addition to the whole image. Images to predict are
-        cut the same way if the method scores crops. 0: whole images only.
+        Crops per image in addition to the whole, in the fit and, if the method scores crops, in predictions.
     validated_on : frozenset of str or None, default=None
         Those of ``fitted_on`` that were used for validation only; None if unknown.
 
@@ -74,8 +73,6 @@ class Classifier:
     (2, 10)
     >>> model.evaluate(load_digits().select(range(30, 60))).accuracy.n
     30
-    >>> [path.suffix for path in sorted(model.save("digits").iterdir())]
-    ['.json', '.safetensors']
     """
 
     encoder: Encoder | JoinedEncoder
@@ -176,7 +173,9 @@ class Classifier:
         """Whether :meth:`evaluate` finds an image to test on: labeled, decodable, and not one it was fitted on."""
         return has_images_to_test_on(self, images, split, classes)
 
-    def add_class(self, name: str, images: Any = None, *, sentences: str | Sequence[str] | None = None) -> Classifier:
+    def add_class(
+        self, name: str, images: Any = None, *, sentences: str | Sequence[str] | None = None, check: Any = None
+    ) -> Classifier:
         """Return the classifier with one more class, without another fit.
 
         The class is added by its text, and the method decides among its own classes as before, see
@@ -191,11 +190,13 @@ class Classifier:
             Images of the class, from which its correction is fitted.
         sentences : str, sequence of str or None, default=None
             Sentences about the class; by default from the templates of the other classes.
+        check : object, default=None
+            Images of the other classes that the model was not fitted on: at most 1 % of them get the new class.
 
         Raises
         ------
         InputError
-            The name is taken, the encoder has no text tower, or its images and texts lie in different spaces.
+            The name is taken, the encoder has no text tower or one of another space, or no image to check is left.
 
         Examples
         --------
@@ -205,7 +206,7 @@ class Classifier:
         >>> model.add_class("letter").class_names[-1]
         'letter'
         """
-        return with_class(self, name, images, sentences)
+        return with_class(self, name, images, sentences, check)
 
     def deletion_test(self, images: Any, *, random_state: int = 0, limit: int = 200) -> DeletionTest:
         """Test whether the patches that :meth:`explain` marks matter more than others; 7 forward passes per image.

@@ -20,6 +20,8 @@ CORRECTION = 1.0
 is found as often as by zero-shot classification; classes of the fit lose 0.1 points there."""
 MOST = 2.0
 """Largest correction that is fitted on images of the class; classes of the fit lose 0.3 points there."""
+LOST = 0.01
+"""Share of held-out images of other classes that may be predicted as the new class."""
 FOUND = 0.9
 """Share of the given images of a new class that the correction, within its limits, classifies as that class."""
 
@@ -73,13 +75,26 @@ class AddedClasses(VectorMethod):
 
     def corrected(self, X: Tensor) -> Self:
         """Return a copy with the correction of the last class fitted on (n, d) images of it, within its limits."""
-        other = copy(self)
+        asked = float(self._needed(X).quantile(FOUND, interpolation="higher"))
+        return self._with_last(min(max(asked, CORRECTION), MOST))
+
+    def bounded(self, X: Tensor) -> Self:
+        """Return a copy whose correction of the last class gives at most :data:`LOST` of (n, d) images of others to it.
+
+        Raising the correction is left to :meth:`corrected`.
+        """
+        needed = self._needed(X).sort().values  # at the correction itself, an image stays with its class
+        return self._with_last(min(float(self.corrections_[-1]), float(needed[int(LOST * len(needed))])))
+
+    def _needed(self, X: Tensor) -> Tensor:
+        """(n,) correction of the last class above which it has the highest score, float64."""
         with torch.no_grad():
             scores = self._scores(X)
-        needed = scores[:, :-1].amax(dim=1) - (scores[:, -1] - self.corrections_[-1])
-        asked = float(needed.double().quantile(FOUND, interpolation="higher"))
-        last = torch.tensor([min(max(asked, CORRECTION), MOST)])
-        other.corrections_ = torch.cat([self.corrections_[:-1], last])
+        return (scores[:, :-1].amax(dim=1) - (scores[:, -1] - self.corrections_[-1])).double()
+
+    def _with_last(self, correction: float) -> Self:
+        other = copy(self)
+        other.corrections_ = torch.cat([self.corrections_[:-1], torch.tensor([correction])])
         return other
 
     def _fit(self, problem: Problem) -> None:
