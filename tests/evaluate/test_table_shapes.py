@@ -93,7 +93,7 @@ def test_the_verdict_follows_the_interval() -> None:
         ("Tip-Adapter-F", "few-shot, 16 labels"): "reversed",
     }
     statements = OwnShapes(ours)("cmm", "Table 2")
-    assert count_verdicts(statements) == "0 confirmed, 1 not confirmed, 1 reversed"
+    assert count_verdicts(statements) == {"confirmed": 0, "not confirmed": 1, "reversed": 1}
     for one in statements:
         assert (one.verdict == "not confirmed") == (one.comparison.low <= 0 <= one.comparison.high)
         assert one.sentence.startswith("CMM above")
@@ -112,6 +112,18 @@ def test_an_ablation_is_compared_with_the_same_other_settings() -> None:
     assert one.claim.second.name == "FAIR without pseudo-label weight"
     assert one.comparison.difference == pytest.approx(50 / N)
     assert verdicts(ours[1:2], "fair", "Table 5") == {}
+
+
+def test_ablations_of_few_unlabeled_images_are_compared_on_all_where_there_are_no_others() -> None:
+    gpua = {"protocol": "inductive", "shots": 0}
+    alone = {"semantic_weight": 1.0}
+    whole = [made("gpua", 150, **gpua), made("gpua", 90, **gpua, parameters=alone)]
+    (one,) = OwnShapes(whole)("gpua", "Table 3")
+    assert (one.tested, one.comparison.difference) == ("inductive, all images", pytest.approx(60 / N))
+    few = [made("gpua", 120, **gpua, per_class=16), made("gpua", 130, **gpua, per_class=16, parameters=alone)]
+    assert OwnShapes([whole[0], few[1]])("gpua", "Table 3") == [], "equally many images"
+    (one,) = OwnShapes([*whole, *few])("gpua", "Table 3")
+    assert (one.tested, one.comparison.difference) == ("inductive, 16 images per class", pytest.approx(-10 / N))
 
 
 def test_rows_are_compared_on_common_seeds_and_on_the_same_images() -> None:

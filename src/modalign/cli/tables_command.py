@@ -89,8 +89,10 @@ def tables(
     print_table(["numbers by state", *states, "all"], rows)
     running = sum(bool(substitute_command(cell.number)) for table in found for cell in table.cells)
     print_lines(f"The protocol and the method of {running:,} of them also run on 'modalign bench digits'.", err=False)
-    if verdicts := count_verdicts([shape for table in found for shape in table.shapes]):
-        print_lines(f"Order of rows on other data: {verdicts}. {SHAPE_LEGEND}", err=False)
+    if any(table.shapes for table in found):
+        verdicts = count_verdicts(shape for table in found for shape in table.shapes)
+        listed = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
+        print_lines(f"Order of rows on other data: {listed}. {SHAPE_LEGEND}", err=False)
     if legend := own_legend(found):
         print_lines(legend, err=False)
     for reason, rows_without in reasons.items():

@@ -11,6 +11,7 @@ from modalign.evaluate.publications.number_states import KINDS
 from modalign.evaluate.publications.shapes.shape_statements import (
     SHAPE_HEADER,
     SHAPE_LEGEND,
+    VERDICTS,
     ShapeStatement,
     by_place,
     count_verdicts,
@@ -49,9 +50,9 @@ def paper_tables_page(tables: Sequence[PaperTable]) -> Page:
         facts=[fact(total, "printed number"), fact(len(tables), "table"), (f"{own:,}", "with runs of yours")],
         record={"versions": versions()},
     )
-    verdicts = count_verdicts([shape for table in tables for shape in table.shapes])
-    text = f"Order of rows on other data: {verdicts}. {SHAPE_LEGEND}\n\n" if verdicts else ""
-    page.section("Numbers by state", text + own_legend(tables), blocks=[_counts(counts), _meanings()])
+    page.section("Numbers by state", own_legend(tables), blocks=[_counts(counts), _meanings()])
+    if any(table.shapes for table in tables):
+        page.section("Order of rows on other data", SHAPE_LEGEND, blocks=_verdicts(tables))
     for paper in counts:
         for table in (t for t in tables if t.paper == paper):
             page.section(
@@ -106,6 +107,14 @@ def _shapes(table: PaperTable) -> list[PageSection]:
         Table(SHAPE_HEADER, [_shape_cells(shape) for shape in shapes], title=f"Order of rows on {place}")
         for place, shapes in by_place(table.shapes).items()
     ]
+
+
+def _verdicts(tables: Sequence[PaperTable]) -> PageSection:
+    """Statements about the order of rows by verdict, a row per table."""
+    stated = {f"{t.paper.upper()}, {t.table}": count_verdicts(t.shapes) for t in tables if t.shapes}
+    rows = [[name, *(str(n) for n in found.values())] for name, found in stated.items()]
+    totals = [sum(found[kind] for found in stated.values()) for kind in VERDICTS]
+    return Table(["", *VERDICTS], rows, foot=[["all", *map(str, totals)]])
 
 
 def _shape_cells(shape: ShapeStatement) -> list[TableCell | str]:

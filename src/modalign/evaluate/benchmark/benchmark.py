@@ -32,7 +32,11 @@ SETTINGS = ("default", "paper")
 
 
 class NoRunsError(InputError):
-    """No method of a benchmark can be run on the data."""
+    """No method of a benchmark can be run on the data; ``reasons`` says why, as text."""
+
+    def __init__(self, reasons: str) -> None:
+        super().__init__(f"Expected at least one run that can be made, got none ({reasons}).")
+        self.reasons = reasons
 
 
 def run_benchmark(
@@ -157,7 +161,7 @@ def run_benchmark(
     runs = tuple(run for run in found if isinstance(run, BenchmarkRun))
     left_out = tuple(entry for entry in found if isinstance(entry, LeftOut))
     if not runs:
-        raise NoRunsError(f"Expected at least one run that can be made, got none ({_reasons(left_out)}).")
+        raise NoRunsError(_reasons(left_out))
     warn_of([run.run for run in runs], title)
     return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, runs)))
 

@@ -76,16 +76,19 @@ class RowClaim:
         One of :data:`PARTS`.
     printed : mapping of str to float
         Data set → points; ``"average"`` as the table has it, or else the mean of its data sets.
+    whole : bool, default=False
+        Whether the rows learn from all unlabeled images although the printed ones learned from fewer.
     """
 
     first: TableRow
     second: TableRow
     metric: str
     printed: Mapping[str, float]
+    whole: bool = False
 
     def difference(self, dataset: str) -> float:
-        """The printed difference on a data set, or on average where the table does not have it."""
-        return self.printed.get(dataset, self.printed[AVERAGE])
+        """The printed difference on a data set, or on average where the table has none."""
+        return self.printed.get(dataset) or self.printed[AVERAGE]
 
 
 def table_row(number: Published) -> TableRow | None:

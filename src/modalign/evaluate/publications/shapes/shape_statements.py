@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -18,6 +19,7 @@ from modalign.methods import method_class
 from modalign.methods.contract.parameters import parameters
 
 ShapeVerdict = Literal["confirmed", "not confirmed", "reversed"]
+VERDICTS: tuple[ShapeVerdict, ...] = get_args(ShapeVerdict)
 SHAPE_LEGEND = (
     "Differences in points, first row minus second. The interval is that of the test images, from a sign-flip test on "
     "the same images averaged over seeds, corrected for all statements of the table (Holm). Confirmed: the interval "
@@ -76,7 +78,9 @@ class ShapeStatement:
             words.append(f"imbalance {row.imbalance:g}")
         elif row.shots:
             words.append(labels_in_words(row.shots))
-        if row.per_class is not None and row.per_class == self.claim.second.per_class:
+        if self.claim.whole:
+            words.append("all images")
+        elif row.per_class is not None and row.per_class == self.claim.second.per_class:
             words.append(f"{row.per_class} images per class")
         if self.claim.metric in ("base", "new"):
             words.append(f"{self.claim.metric} classes")
@@ -110,13 +114,14 @@ def by_place(statements: Iterable[ShapeStatement]) -> dict[str, list[ShapeStatem
     return found
 
 
-def count_verdicts(statements: Sequence[ShapeStatement]) -> str:
-    """``3 confirmed, 1 not confirmed, 0 reversed``; ``""`` without statements."""
-    kinds: tuple[ShapeVerdict, ...] = get_args(ShapeVerdict)
-    return ", ".join(f"{sum(s.verdict == kind for s in statements)} {kind}" for kind in kinds) if statements else ""
+def count_verdicts(statements: Iterable[ShapeStatement]) -> Counter[ShapeVerdict]:
+    """Verdict → number of statements, each verdict named."""
+    counts: Counter[ShapeVerdict] = Counter(dict.fromkeys(VERDICTS, 0))
+    counts.update(one.verdict for one in statements)
+    return counts
 
 
-SHAPE_HEADER = ["order of rows", "protocol", "printed", "here", "interval", ""]
+SHAPE_HEADER = ["order of rows", "protocol", "printed", "here", "interval", "verdict"]
 """Columns of :attr:`ShapeStatement.cells`."""
 
 
@@ -164,8 +169,8 @@ def _pair(runs: list[BenchmarkRun], claim: RowClaim) -> _Pair | None:
     """
     if claim.first.per_class != claim.second.per_class or claim.first.per_class is None:
         return _pair_of(runs, claim)
-    whole = replace(claim, first=replace(claim.first, per_class=None), second=replace(claim.second, per_class=None))
-    return _pair_of(runs, claim) or _pair_of(runs, whole)
+    first, second = (replace(row, per_class=None) for row in (claim.first, claim.second))
+    return _pair_of(runs, claim) or _pair_of(runs, replace(claim, first=first, second=second, whole=True))
 
 
 def _pair_of(runs: list[BenchmarkRun], claim: RowClaim) -> _Pair | None:

@@ -92,7 +92,7 @@ def run_tables(
                     warnings.simplefilter("ignore", RunWarning)  # the record has them
                     result = run_benchmark(source, per_class=per_class, **ways)
             except NoRunsError as error:
-                reasons.setdefault(str(error), []).append(row.name)
+                reasons.setdefault(error.reasons, []).append(row.name)
                 continue
             runs += result.runs
             for reason in result.reasons:
