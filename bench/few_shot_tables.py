@@ -39,8 +39,8 @@ def tables(rows: Sequence[Row], protocol: str, machine: str) -> str:
         parts.append(_table("accuracy", some, lambda row: f"{row.top1:.1f}{_spread(row)}{_mark(row)}"))
         parts.append(_table("calibration error", some, lambda row: f"{row.calibration_error:.1f}"))
         parts.append(_table("seconds", some, lambda row: f"{row.seconds:.1f}"))
-        timed = [row for row in some if row.method == "auto" and row.wall is not None]
-        if timed:
+        timed = [row for row in some if row.method == "auto"]
+        if timed and all(row.wall is not None for row in timed):
             parts.append(_table("wall seconds, longest of the seeds", timed, lambda row: f"{row.wall:.1f}"))
         chosen = [f"| {row.shots} | {row.chosen} | {row.not_tried} |" for row in some if row.chosen]
         if chosen:

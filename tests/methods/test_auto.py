@@ -15,7 +15,7 @@ from problems import few_shot
 from modalign.core.errors import InputError
 from modalign.core.features import Features, concatenate
 from modalign.methods.anchored.anchored_gaussian import AnchoredGaussian
-from modalign.methods.auto import auto, auto_pool, auto_timing, auto_trials
+from modalign.methods.auto import auto, auto_one_shot, auto_pool, auto_timing, auto_trials
 from modalign.methods.auto.auto import Auto
 from modalign.methods.auto.auto_timing import COSTS
 from modalign.methods.auto.auto_unlabeled import agreed
@@ -328,6 +328,25 @@ def test_one_label_per_class_moves_the_answers_in_proportion_to_the_labels():
     np.testing.assert_array_equal(again.scores(data.Xt), model.scores(data.Xt))
     hurried = Auto(random_state=0, seconds=1e-9).fit(data.X, data.y, text=data.text)
     assert hurried.diagnosis_["not_tried"] == "clap"
+
+
+def test_one_label_per_class_without_text_is_a_mixture_of_two_discriminants(monkeypatch):
+    """3/4 anchored Gaussian and 1/4 GDA, of which only the former has a use for unlabeled images."""
+    data = few_shot(shots=1)
+    model = Auto(random_state=0).fit(data.X, data.y)
+    seed = int(np.random.default_rng(0).integers(2**31))
+    members = [AnchoredGaussian(random_state=seed).fit(data.X, data.y), GDA().fit(data.X, data.y)]
+    parts = [torch.from_numpy(m.scores(data.Xt)).double() / m.temperature_ for m in members]
+    expected = 0.75 * parts[0].log_softmax(1) + 0.25 * parts[1].log_softmax(1)
+    np.testing.assert_allclose(model.scores(data.Xt), expected, atol=1e-4)
+    assert model.weights_.sum() == 1
+    loose = Auto(random_state=0).fit(np.concatenate([data.X, data.Xt]), np.append(data.y, [-1] * len(data.Xt)))
+    hurried = Auto(random_state=0, seconds=1e-9)
+    monkeypatch.setattr(auto_one_shot, "clock", lambda: np.inf)
+    for other in (loose, hurried.fit(data.X, data.y)):
+        assert other.weights_.tolist() == [1.0]
+        assert isinstance(other.members_[0], AnchoredGaussian)
+    assert hurried.diagnosis_["not_tried"] == "gda"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs real CLIP features beside the repository")

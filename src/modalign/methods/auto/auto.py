@@ -177,7 +177,7 @@ class Auto(VectorMethod):
             "chosen_on": "nothing",
             "not_tried": ", ".join(row["name"] for row in found.table if row["name"] not in found.fitted) or "none",
         }
-        self._set_members(found.fitted, found.weights, dict.fromkeys(found.weights, 1.0), 1 / found.temperature)
+        self._set_members(found.fitted, found.weights, found.temperatures, 1 / found.temperature)
 
     def _agree(self, problem: Problem, found: Agreement) -> None:
         """Combine all candidates; zero-shot predicts the images on which the others differ."""

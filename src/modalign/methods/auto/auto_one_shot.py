@@ -11,6 +11,7 @@ from modalign.methods.contract.sharing import clock
 from modalign.methods.contract.vectors import Problem, VectorMethod
 
 ANCHORED = ("anchored_gaussian", "clap")  # both start from the class texts, and their errors are on different images
+WITHOUT_TEXT = {"anchored_gaussian": 0.75, "gda": 0.25}  # weights, picked on training images
 TEXT_WORTH = 10.0  # labeled images at which zero-shot has half of the weight
 
 
@@ -24,6 +25,8 @@ class OneShotMixture:
         Name → the candidate.
     weights : dict of str to float
         Name → share of the log-probabilities.
+    temperatures : dict of str to float
+        Name → divisor of the scores of the candidate.
     temperature : float
         Of the weighted mean.
     table : list of dict
@@ -32,6 +35,7 @@ class OneShotMixture:
 
     fitted: dict[str, VectorMethod]
     weights: dict[str, float]
+    temperatures: dict[str, float]
     temperature: float
     table: list[dict[str, Any]]
 
@@ -39,7 +43,7 @@ class OneShotMixture:
     def fit(
         cls, problem: Problem, candidates: tuple[str, ...] | list[str] | None, seed: int, deadline: float
     ) -> OneShotMixture:
-        r"""Fit the mixture: with text zero-shot and the candidates with equal weights, else the anchored Gaussian.
+        r"""Fit the mixture: with text zero-shot and the candidates with equal weights, else two Gaussian discriminants.
 
         From n labeled images that show a share p of the classes, the candidates have the weight
 
@@ -50,7 +54,8 @@ class OneShotMixture:
         the temperature is that of its scores for them, shrunk toward 1 (see
         :func:`~modalign.linalg.calibration.expected_temperature`).
 
-        Without text, the temperature is that of the anchored Gaussian.
+        Without text, the anchored Gaussian has the weight 3/4 and GDA 1/4, each at its own temperature. GDA does not
+        learn from unlabeled images, so it has no part where there are some.
 
         Parameters
         ----------
@@ -63,8 +68,9 @@ class OneShotMixture:
         deadline : float
             By the monotonic clock. After it, no candidate but the first is started.
         """
-        with_text = problem.text is not None
-        names = candidate_names(candidates, ANCHORED, with_text=True) if with_text else list(ANCHORED[:1])
+        X, y = problem.labeled()
+        with_text, alone = problem.text is not None, len(X) < len(problem.X)
+        names = candidate_names(candidates, ANCHORED, with_text=True) if with_text else list(WITHOUT_TEXT)[: 2 - alone]
         fitted: dict[str, VectorMethod] = {}
         seconds = {}
         for name in names:
@@ -72,17 +78,19 @@ class OneShotMixture:
             if len(fitted) < 1 + with_text or started < deadline:
                 fitted[name] = fit_member(name, problem, seed)
             seconds[name] = round(clock() - started, 2)
-        X, y = problem.labeled()
-        learned = [name for name in fitted if name != "zero_shot"]
-        share = len(y.unique()) / problem.n_classes * len(y) / (len(y) + TEXT_WORTH) if learned else 0.0
         if with_text:
+            learned = [name for name in fitted if name != "zero_shot"]
+            share = len(y.unique()) / problem.n_classes * len(y) / (len(y) + TEXT_WORTH) if learned else 0.0
             weights = {name: share / len(learned) for name in learned} | {"zero_shot": 1 - share}
+            temperatures = dict.fromkeys(fitted, 1.0)
             temperature = expected_temperature(fitted["zero_shot"]._scores(X), y)
         else:
-            weights, temperature = {names[0]: 1.0}, fitted[names[0]].temperature_
+            total = sum(WITHOUT_TEXT[name] for name in fitted)
+            weights = {name: WITHOUT_TEXT[name] / total for name in fitted}
+            temperatures, temperature = {name: fitted[name].temperature_ for name in fitted}, 1.0
         unknown = {"accuracy": None, "log_loss": None}
         table = [
             {"name": name, **unknown, "weight": round(weights.get(name, 0.0), 3), "seconds": seconds[name]}
             for name in names
         ]
-        return cls(fitted, weights, temperature, table)
+        return cls(fitted, weights, temperatures, temperature, table)
