@@ -163,13 +163,12 @@ def run_once(
         protocol += "" if len(rest) else "; transductive"
         rows = rest if len(rest) else split.test
         train, n_unlabeled = _blind(space, rows), len(rows)
-    images = _blind(space, split.test)
     also = {} if aligned is None else {"clip_features": _blind(aligned, rows)}
     return measured(
         name,
         method,
         lambda: method.fit(train, text=text, validation=validation, **also),
-        lambda: method.predict(images),
+        lambda: method.predict(_blind(space, split.test)),  # copied after the fit, which has its own copy of the rest
         split,
         sealed,
         seed=seed,

@@ -83,7 +83,7 @@ def _reliability(
     method: VectorMethod, space: Features, images: Features, given: ComparisonInputs, split: Split, shots: Shots
 ) -> dict[str, tuple]:
     """Return reliability bins of the probabilities, uncalibrated and, with validation images, calibrated."""
-    scores = torch.from_numpy(np.asarray(method.scores(images), dtype=np.float64))
+    scores = torch.from_numpy(np.asarray(method.scores(images)))
     columns = {label: k for k, label in enumerate(method.classes_.tolist())}
     labels = np.array([columns.get(label, -1) for label in images.labels.tolist()])
     known = labels >= 0  # without text, a class without training images has no column
