@@ -201,6 +201,7 @@ def set_state(**changes: Any) -> Callable[[dict, dict], None]:
         (of_classifier(class_names="0123456789"), "not a list of names"),
         (of_classifier(temperature=0.0), "temperature is 0.0"),
         (of_classifier(temperature=-1), "temperature is -1"),
+        (of_classifier(temperature=1e-320), "temperature is 1e-320"),
         (of_classifier(temperature="1"), "temperature is '1'"),
         (of_classifier(crops=-1), "number of crops"),
         (of_classifier(crops=10**9), "number of crops"),

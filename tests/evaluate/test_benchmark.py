@@ -428,6 +428,10 @@ def test_a_file_without_runs_is_not_taken_for_a_record(vectors: Path, tmp_path: 
     with pytest.raises(InputError, match=r"^Expected a results file with a run per line"):
         compare(Features(np.eye(4), labels=[0, 1, 0, 1]), text=np.eye(2, 4), record=notes)
     assert notes.read_text() == "cat\ndog"
+    notes.write_text('{"settings": 1}')  # one line, which nobody has cut short
+    with pytest.raises(InputError, match=r"^Expected a results file with a run per line"):
+        run_benchmark(vectors, methods="zero_shot", record=notes)
+    assert notes.read_text() == '{"settings": 1}'
 
 
 def test_the_command_prints_a_table_and_writes_a_page(vectors: Path, tmp_path: Path) -> None:

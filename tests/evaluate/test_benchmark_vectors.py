@@ -18,6 +18,7 @@ from modalign.data.digits import load_digits
 from modalign.data.text.descriptions import class_sentences
 from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark.benchmark import run_benchmark
+from modalign.evaluate.benchmark.benchmark_vectors import vector_files
 from modalign.evaluate.benchmark.parameter_sweep import sweep_parameter
 from modalign.methods.baselines.zero_shot import ZeroShot
 
@@ -81,6 +82,27 @@ def test_class_names_are_embedded_by_the_encoder_of_the_vectors(
     (found,) = (run.run for run in result.runs if run.run.method == "zero_shot")
     np.testing.assert_array_equal(found.correct, right)
     assert {run.encoder for run in result.runs} == {"tiny"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train.npz", "test.npz"), "'test.npz' and 'train.npz' are parts of one"),
+        (("digits-train.npz", "digits_Test.safetensors", "pets.npz"), "parts of one"),
+        (("digits.npz", "digits.safetensors"), "one file per data set"),
+        (("digits-train.npz", "pets-test.npz", "test.npz"), ""),
+    ],
+)
+def test_files_of_parts_and_of_one_name_are_no_data_sets(
+    features: Features, names: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    for name in names:
+        features.save(tmp_path / name)
+    if not said:
+        assert len(vector_files(tmp_path)) == len(names)
+        return
+    with pytest.raises(InputError, match=said):
+        run_benchmark(tmp_path, methods=["gda"], shots=1, seeds=1)
 
 
 def test_a_sweep_of_a_method_without_labels_runs_on_features(features: Features, tmp_path: Path) -> None:

@@ -62,11 +62,20 @@ def read_lines(path: str | Path, parse: Callable[[str], R]) -> list[R]:
             raise InputError(f"Line {number} of '{path}' {error}; update modalign, or choose another name.") from None
         except (ValueError, KeyError, TypeError):
             damaged.append(number)
-    if not runs and damaged and damaged[0] < len(lines):
+    if not runs and damaged and (damaged[0] < len(lines) or _is_json(lines[-1])):
         raise InputError(f"Expected a results file with a run per line, '{path}' has none; choose another name.")
     if damaged:
         warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=3)
     return runs
+
+
+def _is_json(line: str) -> bool:
+    """Whether a line is whole, and not one that a killed writer cut short."""
+    try:
+        parse_json(line, "the last line")
+    except InputError:
+        return False
+    return True
 
 
 def check_record(path: str | Path, parse: Callable[[str], Any]) -> None:

@@ -15,6 +15,7 @@ from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.files import read_npz
 from modalign.core.files.mapped import read_mapped
 from modalign.core.part_files import is_features_source
+from modalign.data.splits.division import DIVISIONS, part_within
 from modalign.data.splits.drawing import draw_split
 from modalign.data.splits.split import EMPTY, Split
 from modalign.data.text.descriptions import class_sentences
@@ -31,11 +32,29 @@ _SHOTS = re.compile(r"shots(\d+)_images")
 
 
 def vector_files(path: Path) -> dict[str, Path]:
-    """Name → file of labeled image vectors, or folder of parts. Other files, such as a bank of texts, are left out."""
+    """Name → file of labeled image vectors, or folder of parts. Other files, such as a bank of texts, are left out.
+
+    Raises
+    ------
+    InputError
+        Two files have one name, or are parts of one data set, as ``train.npz`` and ``test.npz`` are.
+    """
     if is_features_source(path):
         return {path.stem: path}
-    found = (*path.glob("*.npz"), *path.glob("*.safetensors"))
-    return {file.stem: file for file in sorted(found) if _holds_images(file)}
+    found = [file for file in sorted([*path.glob("*.npz"), *path.glob("*.safetensors")]) if _holds_images(file)]
+    seen: dict[str, Path] = {}
+    for file in found:
+        words = re.findall(r"[^\W_]+", file.stem.casefold())
+        key = " ".join(word for word in words if word not in DIVISIONS) if part_within(file.stem) else file.stem
+        other = seen.setdefault(key, file)
+        if other.stem == file.stem and other != file:
+            raise InputError(f"Expected one file per data set, got '{other}' and '{file.name}'; leave one out.")
+        if other != file and part_within(other.stem) and part_within(file.stem):
+            raise InputError(
+                f"Expected a file per data set in '{path}', '{other.name}' and '{file.name}' are parts of one; embed "
+                "the folder that holds both parts of the images, so that one file has all and marks the parts."
+            )
+    return {file.stem: file for file in found}
 
 
 def read_vectors(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _HASH = re.compile(r"[0-9a-f]{16}")
 _MOST_CROPS = 10_000
+_MOST_TEMPERATURE = 1e30  # scores divided by it, or by its inverse, are finite and not all equal to zero
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ class Description:
         if not np.array_equal(method.classes_, np.arange(len(method.classes_))):
             raise InputError("its classes are not numbered from 0.")
         temperature, crops = entry["temperature"], entry.get("crops", 0)
-        if not _is_number(temperature) or not 0 < temperature < math.inf:
+        if not _is_number(temperature) or not temperature > 0:
             raise InputError(f"its temperature is {temperature!r:.40}, which is not above 0.")
+        if not 1 / _MOST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
+            raise InputError(f"its temperature is {temperature!r:.40}, at which probabilities cannot be computed.")
         if not isinstance(crops, int) or isinstance(crops, bool) or not 0 <= crops <= _MOST_CROPS:
             raise InputError(f"its number of crops is {crops!r:.40}.")
         fitted_on, validated_on = _images(entry)
