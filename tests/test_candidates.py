@@ -38,6 +38,9 @@ def test_every_candidate_has_a_row_and_a_dash_for_what_was_not_finished(fitted: 
     note = unfinished([*rows, missed])
     assert note is not None
     assert "in the time of the fit: cmm; --time" in note
+    unjudged = [row | {"accuracy": None, "log_loss": None} for row in rows]  # as without labels
+    assert unfinished(unjudged) is None
+    assert "the fit: gda; --time" in str(unfinished(unjudged, "gda, cmm"))
 
 
 def test_the_page_of_a_loaded_model_lists_the_candidates(

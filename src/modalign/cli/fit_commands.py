@@ -209,7 +209,7 @@ def _print_fit(model: Classifier, method: str) -> None:
     )
     if record["candidates"]:
         print_table(list(HEADER), candidate_rows(record["candidates"]))
-    late = unfinished(record["candidates"])
+    late = unfinished(record["candidates"], getattr(model.method, "diagnosis_", {}).get("not_tried", "none"))
     for note in [*record["notes"], *record["outcome"]["notes"], *([late] if late else [])]:
         print_lines(f"note: {note}")
     report_quarantine(record["quarantined"])

@@ -31,9 +31,19 @@ def candidate_rows(candidates: Sequence[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def unfinished(candidates: Sequence[dict[str, Any]]) -> str | None:
-    """Return a sentence that names the candidates without predictions in the given time, None if there is none."""
+def unfinished(candidates: Sequence[dict[str, Any]], not_tried: str = "none") -> str | None:
+    """Return a sentence that names the candidates that were not fitted in the given time, None if there is none.
+
+    Parameters
+    ----------
+    candidates : sequence of dict
+        As for :func:`candidate_rows`.
+    not_tried : str, default="none"
+        Names in the ``diagnosis_`` of the method, which decide where no candidate was judged on held-out images.
+    """
     names = [found["name"] for found in candidates if found["accuracy"] is None]
+    if len(names) == len(candidates):
+        names = [name for name in names if name in not_tried.split(", ")]
     if not names:
         return None
     return f"not tried or not finished in the time of the fit: {', '.join(names)}; --time SECONDS gives it more"
