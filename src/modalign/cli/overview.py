@@ -25,7 +25,7 @@ def listing(what: str) -> Table:
         return tables[what]()
     if is_known(what):
         return _hyperparameters(what)
-    named = {}
+    named: dict[str, Table] = {}
     for table in (_encoders, _datasets):
         header, rows = table()
         named |= {row[0]: (header, [row]) for row in rows}
