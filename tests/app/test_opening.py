@@ -38,6 +38,7 @@ def test_the_state_is_never_kept_among_images_or_other_files(tmp_path: Path) -> 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "a list that does not exist": ({"listed": Path("nope.json")}, "nope.json"),
     "an unknown encoder": ({"encoder": "nope"}, "nope"),
+    "labels of a source without any": ({"import_labels": True}, "labels to import"),
     "one class": ({"classes": ["a"]}, "class"),
     "a model that does not exist": ({"model": Path("nope")}, "nope"),
     "sentences for an encoder without text": ({"encoder": "tiny-vision", "templates": ("a {}",)}, "reads no sentences"),

@@ -49,12 +49,12 @@ class ServiceMetrics:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            status, begun = 500, time.perf_counter()
+            status, begun, seconds = 500, time.perf_counter(), None
 
             async def answer(message: Message) -> None:
-                nonlocal status
-                if message["type"] == "http.response.start":
-                    status = message["status"]
+                nonlocal status, seconds
+                if message["type"] == "http.response.start":  # behind it, a body that was not read is discarded
+                    status, seconds = message["status"], time.perf_counter() - begun
                 await send(message)
 
             try:
@@ -62,6 +62,6 @@ class ServiceMetrics:
             finally:
                 route = getattr(scope.get("route"), "path", "none")
                 self._requests.labels(route, str(status)).inc()
-                self._seconds.labels(route).observe(time.perf_counter() - begun)
+                self._seconds.labels(route).observe(time.perf_counter() - begun if seconds is None else seconds)
 
         return watched

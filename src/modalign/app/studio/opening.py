@@ -102,6 +102,11 @@ def open_session(
     items = load_items(source, classes=classes) if sets is None else replace(sets.items, class_names=sets.class_names)
     names = items.class_names or (() if classifier is None else classifier.class_names)
     first = () if listed is None else listed_images(listed, items.ids)
+    known = items.labels != UNLABELED if sets is None else sets.matrix != UNKNOWN
+    if import_labels and not known.any():
+        raise InputError(
+            f"Expected labels to import, no image of the source has one; leave {argument('import_labels')} out."
+        )
     _require_place(state, source)
     earlier = LabelLog(state) if (state / LOG_FILE).exists() else None
     log = earlier
