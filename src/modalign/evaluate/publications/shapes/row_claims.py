@@ -25,6 +25,7 @@ PARTS = {"top-1": ("test",), "base": ("base",), "new": ("new",), "harmonic mean"
 
 _OF_OTHER_FEATURES = ("vision", "CLIP features")  # in the names of rows that differ by the encoder
 _OWN_METHODS = {"dam": ("dam", "cma")}  # of a paper, where it has several
+_LABELS: dict[str, Shots] = {"long-tail": "all", "inductive": 0, "transductive": 0}  # by protocol, whatever the table
 _USUAL_SHOTS = 16  # where the table does not vary the number
 
 
@@ -101,7 +102,7 @@ def table_row(number: Published) -> TableRow | None:
     imbalance, shots = None, _USUAL_SHOTS if number.shots is None else number.shots
     if protocol == "long-tail":
         imbalance = float(number.setting.rpartition(" ")[2])
-    labels: Shots = {"long-tail": "all", "inductive": 0, "transductive": 0}.get(protocol, shots)
+    labels = _LABELS.get(protocol, shots)
     changes = tuple(method.changes.items())
     return TableRow(number.method, method.name, changes, protocol, labels, imbalance, unlabeled_per_class(number))
 
