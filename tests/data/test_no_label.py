@@ -141,6 +141,8 @@ def in_every_form(folder: Path, columns: dict[str, list[object]]) -> dict[str, o
         ({"label": ["cat ", " cat", "dog", None]}, ("cat", "dog"), [0, 0, 1, -1], ""),
         ({"label": [0, -1, 2, 0]}, ("0", "2"), [0, -1, 1, 0], ""),
         ({"label": [1, -1, 1, -1]}, ("1", "-1"), [0, 1, 0, 1], ""),
+        ({"label": [0.0, -1.0, 2.0, None]}, ("0", "2"), [0, -1, 1, -1], ""),
+        ({"label": [0.5, 1.0, 2.0, None]}, ("0.5", "1.0", "2.0"), [0, 1, 2, -1], ""),
         ({"Class Name": ["b", "a", "b", "a"]}, ("a", "b"), [1, 0, 1, 0], ""),
         ({"tags": ["b", "a", "b", "a"]}, ("a", "b"), [1, 0, 1, 0], ""),
         ({"label": ["b", "a", "b", "a"], "is_test": [True, False, False, True]}, ("a", "b"), [1, 0, 1, 0], "TttT"),

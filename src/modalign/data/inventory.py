@@ -16,6 +16,7 @@ from modalign.data.names import quoted
 from modalign.data.splits.division import part_within, purposes
 
 NO_LABEL = "-1"
+_WITH_ZERO = re.compile(r"\s*-?\d+\.0\s*")
 _NEGATIVE = re.compile(r"\s*-\d+\s*")
 """Label of an image whose class is unknown, as written in tables."""
 _ABSENT = {"nan", "none", "null", "n/a", "na", "nil", "<na>", "?", "unknown", "unlabeled"}
@@ -105,9 +106,13 @@ class Listing:
     def leave_unlabeled(self, known: Collection[str] = ()) -> None:
         """Take blank labels, and -1 among at least two other labels, for no label; note labels that may mean none.
 
-        -1 is a class if it is one of the ``known`` names, and beside other negative labels.
+        -1 is a class if it is one of the ``known`` names, and beside other negative labels. Labels that are all whole
+        numbers with ``.0``, as a column with gaps is written, are these numbers.
         """
         self.keys = [None if key is None or not key.strip() else key for key in self.keys]
+        if all(key is None or (_WITH_ZERO.fullmatch(key) and key not in known) for key in self.keys):
+            self.keys = [None if key is None else key.strip().removesuffix(".0") for key in self.keys]
+            self.classes = list(dict.fromkeys(key.strip().removesuffix(".0") for key in self.classes))
         named = set(self.keys) - {None, NO_LABEL}
         negative = any(key is not None and _NEGATIVE.fullmatch(key) for key in named)
         is_class = negative or NO_LABEL in known

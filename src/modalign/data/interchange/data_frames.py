@@ -39,13 +39,15 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     n = len(columns[image])
     own = next((name for name in header if column_name(name) == "id"), None)
     ids = [_name(value, i) for i, value in enumerate(columns[image])] if own is None else map(str, columns[own])
-    labels: list[Label] = [None] * n if label is None else [label_of_cell(value, classes) for value in columns[label]]
+    cells = [None] * n if label is None else columns[label]
+    if numbered := are_numbers(cells):
+        cells = [None if is_missing(value) else int(value) for value in cells]
+    labels = [label_of_cell(value, classes) for value in cells]
     rows = list(zip(*([_cell_text(value) for value in columns[name]] for name in header), strict=True))
     used = {header.index(name) for name in (image, own) if name is not None}
     what_column = None if label is None else header.index(label)
     part_of, of_parts = find_parts(header, rows, used | {what_column}, labeled=label is not None)
     parts = [part_of(row) for row in rows]
-    numbered = label is not None and are_numbers(columns[label])
     listing = listed(zip(ids, columns[image], labels, parts, strict=True), what, classes, base, numbered=numbered)
     if note := unused_columns(header, rows, used | of_parts, what_column):
         listing.notes.append(note)
@@ -128,9 +130,8 @@ def label_name(value: Any, classes: Sequence[str]) -> str | None:
         return None
     if isinstance(value, str):
         return value if value in classes else value.strip()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
     if classes:
+        value = int(value) if isinstance(value, float) and value.is_integer() else value
         if not isinstance(value, (int, np.integer)) or not 0 <= value < len(classes):
             raise InputError(f"Expected labels in 0…{len(classes) - 1}, got {value!r:.60}.")
         return classes[int(value)]
