@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
 from starlette.testclient import TestClient
 
+from modalign.app.studio.exporting import export_folders
 from modalign.app.studio.opening import open_session, state_folder
 from modalign.app.studio.routes import studio_app
 from modalign.app.studio.row_queries import RowQuery, find_rows
@@ -246,8 +249,18 @@ def test_folders_and_the_model_are_written_beside_the_labels(
     sorted_folder = session.labeling.log.folder / "sorted"
     assert {p.parent.parent for p in sorted_folder.rglob("*.png")} == {sorted_folder}
     assert sum(1 for _ in sorted_folder.rglob("*.png")) == len(taught) == 32
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("rmtree", "link"):  # a killed export is replaced by the next one
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil if step == "rmtree" else os, step, stop)
+            with pytest.raises(KeyboardInterrupt):
+                export_folders(session)
     client.post("/api/export/sorted")  # again
     assert session.slow.wait()
+    assert sum(1 for _ in sorted_folder.rglob("*.png")) == 32
     assert session.slow.state()["errors"] == {}
 
     monkeypatch.setattr(model_saving, "SECONDS", 1.0)

@@ -15,6 +15,7 @@ from bad_files import encoded, picture
 import modalign as ma
 from modalign.core.errors import InputError
 from modalign.data.items import load_items
+from modalign.data.label_sets import load_label_sets
 from modalign.model.adaptation.images import read_items
 
 JPEG = encoded(picture(), "JPEG")
@@ -185,6 +186,8 @@ def test_missing_values_and_arrays_in_frames(tmp_path: Path) -> None:
     assert load_items(known).labels.tolist() == [0, -1, 1, 0]
     arrays = pandas.DataFrame({"image": [np.full((8, 8, 3), i, np.uint8) for i in range(3)], "label": ["a", None, "b"]})
     assert load_items(arrays).labels.tolist() == [0, -1, 1]
+    sets = load_label_sets(pandas.DataFrame({"path": files, "labels": [["a", "b"], [], [None], [-1]]}))
+    assert sets.matrix.tolist() == [[1, 1], [0, 0], [-1, -1], [-1, -1]]
     twice = pandas.DataFrame([[files[0], "a", "b"]], columns=["path", "label", "label"])
     with pytest.raises(InputError, match="'label' twice"):
         load_items(twice)

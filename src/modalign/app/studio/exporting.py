@@ -62,8 +62,12 @@ def export_folders(session: Session) -> Path:
         names, labels = dict(session.labeling.state.names), session.labeling.labels.copy()
     target = session.labeling.log.folder / FOLDERS
     require_own_folder(target, "sorted images", _CARD, lambda name: False)
-    shutil.rmtree(target, ignore_errors=True)
-    write(make_folder(target) / _CARD, "")
+    write(make_folder(target) / _CARD, "")  # stays, so that a stopped export is replaced by the next one
+    for entry in sorted(target.iterdir()):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != _CARD:
+            entry.unlink()
     folders = {number: _folder_name(name, number) for number, name in names.items()} | {NO_CLASS: "none of these"}
     taken: set[Path] = set()
     for row in np.flatnonzero(labels != UNLABELED).tolist():

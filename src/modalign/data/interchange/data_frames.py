@@ -110,11 +110,11 @@ def _name(value: object, i: int) -> str:
 
 
 def label_of_cell(value: Any, classes: Sequence[str]) -> Label:
-    """The class of a cell, or of a list all classes that the image shows."""
+    """The class of a cell, or of a list all classes that the image shows; None of a list of missing values alone."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, (list, tuple, set)):
         names = (label_name(own, classes) for own in value)
-        return one_or_several((name for name in names if name not in (None, NO_LABEL)), empty=())
+        return one_or_several((name for name in names if name not in (None, NO_LABEL)), empty=None if value else ())
     return label_name(value, classes)
 
 
