@@ -49,7 +49,8 @@ class ServiceMetrics:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            status, begun, seconds = 500, time.perf_counter(), None
+            status, begun = 500, time.perf_counter()
+            seconds: float | None = None
 
             async def answer(message: Message) -> None:
                 nonlocal status, seconds
