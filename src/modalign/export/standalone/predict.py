@@ -16,7 +16,7 @@ GRAPH = Path(__file__).with_name("model.onnx")
 
 def open_photo(path: str | Path) -> Image.Image:
     """A photo as RGB, upright, on white where it is transparent."""
-    image = Image.open(path)
+    image: Image.Image = Image.open(path)
     bits = int(image.tag_v2.get(258, (16,))[0]) if hasattr(image, "tag_v2") else 16
     image = ImageOps.exif_transpose(image)
     if image.mode == "LAB":
@@ -68,7 +68,7 @@ class Model:
 
 def main() -> None:
     """Print the answer for each photo."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.reconfigure(errors="backslashreplace")  # the encoding of the terminal may lack characters
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end with what reads the output, such as head
