@@ -52,6 +52,18 @@ def test_parts_never_overlap_and_hold_labeled_images_only(sizes, shots, validati
     np.testing.assert_array_equal(plan.validation, again.validation)
 
 
+@given(SIZES, SHOTS, st.integers(1, 50))
+def test_fewer_validation_images_than_asked_for_are_noted(sizes, shots, wanted) -> None:
+    source = items(sizes)
+    plan = plan_holdout(source, shots, wanted, VECTORS, seed=0)
+    found = counts(source, plan.validation)
+    note = [note for note in plan.notes if f"fewer than {wanted} validation images" in note]
+    assert len(note) == (found < wanted).any()
+    assert not note or note[0].startswith(
+        "1 class has" if (found < wanted).sum() == 1 else f"{(found < wanted).sum()} "
+    )
+
+
 @given(SIZES, SHOTS)
 @example([1, 3], 1)  # too few labels for a threshold: what few shots leave over is left to evaluate on
 @example([10, 9], 2)

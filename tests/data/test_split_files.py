@@ -184,6 +184,7 @@ def test_an_image_in_two_lists_is_for_testing(tmp_path: Path) -> None:
         (json.dumps({key: [["x/1.png", 0, "x"]] for key in KEYS}), "found 0 of 1"),
         (json.dumps({key: [[row[0], row[1], "x"] for row in rows] for key, rows in coop().items()}), "class name once"),
         ('{"format": "modalign-split-1", "train": 3}', "lists of ids"),
+        ('{"format": "modalign-split-9", "train": []}', "of modalign-split-9; update modalign"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_or_refused(tmp_path: Path, content: str, reason: str) -> None:

@@ -373,6 +373,10 @@ def test_what_cannot_be_learned_from_is_refused(vectors: Features, pairs: Labele
     X, Y = vectors.select(range(150)), pairs.matrix[:150]
     with pytest.raises(InputError, match="at least 2 classes"):
         OneAgainstRest(ma.GDA()).fit(X, Y[:, :1])
+    for labels in ([set(), set()], [{"cat"}, {"cat"}]):
+        few = load_label_sets([pairs.items.open(0), pairs.items.open(1)], labels=labels)
+        with pytest.raises(InputError, match=r"labels of at least 2 classes, got (none|1); give a table"):
+            adapt_multi_label(few, method="gda")
     with pytest.raises(InputError, match="150 images, got 149"):
         OneAgainstRest(ma.GDA()).fit(X, Y[:149])
     with pytest.raises(InputError, match="fit first"):

@@ -101,7 +101,7 @@ def few_shot(
         else:
             pool = np.flatnonzero(y != UNLABELED)
         train, validation, short = _share(y, pool, shots, wanted, rng)
-    notes = _shortage(short, shots, names)
+    notes = shortage(short, shots, names)
     if official is not None:
         rest = np.setdiff1d(np.concatenate([official.train, official.unlabeled]), np.concatenate([train, validation]))
         description = f"{described} from the official lists"
@@ -258,13 +258,16 @@ def _counts(n: int, share: tuple[float, float, float]) -> tuple[int, int, int]:
     return counts[0], counts[1], counts[2]
 
 
-def _shortage(short: dict[int, int], shots: int | str, names: tuple[str, ...]) -> tuple[str, ...]:
+def shortage(
+    short: dict[int, int], wanted: int | str, names: tuple[str, ...], kind: str = "training"
+) -> tuple[str, ...]:
+    """A note on classes, as label → number of images, that have fewer images of a kind than wanted."""
     if not short:
         return ()
     shown = [f"{names[label] if names else label} ({count})" for label, count in list(short.items())[:5]]
     more = f" and {len(short) - 5} more" if len(short) > 5 else ""
     subject = "1 class has" if len(short) == 1 else f"{len(short)} classes have"
-    return (f"{subject} fewer than {shots} training images: {', '.join(shown)}{more}",)
+    return (f"{subject} fewer than {wanted} {kind} images: {', '.join(shown)}{more}",)
 
 
 __all__ = ["Split", "draw_split", "few_shot", "official_split", "read_coop_split", "with_test"]

@@ -140,7 +140,10 @@ def divide_by_found(listing: Listing, beside: str, classes: object = None) -> No
 
 
 def _lists_of(content: Any, origin: str) -> OfficialLists:
-    if not (isinstance(content, dict) and content.get("format") == FORMAT):
+    form = content.get("format") if isinstance(content, dict) else None
+    if form != FORMAT:
+        if isinstance(form, str) and form.startswith(FORMAT.rstrip("0123456789")):
+            raise InputError(f"Expected a split file of format {FORMAT}, {origin} is of {form:.40}; update modalign.")
         return coop_lists(content, origin)
     lists = {part: content.get(part, []) for part in PARTS}
     if not all(isinstance(ids, list) and all(isinstance(name, str) for name in ids) for ids in lists.values()):

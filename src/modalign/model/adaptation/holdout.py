@@ -16,7 +16,7 @@ import numpy as np
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.features import UNLABELED
 from modalign.data.items import Items
-from modalign.data.splits.drawing import draw_split, few_shot
+from modalign.data.splits.drawing import draw_split, few_shot, shortage
 from modalign.data.splits.split import EMPTY, Split, official_split
 from modalign.methods.contract.selection import FOLDS
 from modalign.methods.contract.tower import TowerMethod
@@ -85,6 +85,7 @@ def plan_holdout(
         split = few_shot(items, amount, seed, validation_shots=0)
     elif isinstance(validation, Integral):
         split = few_shot(items, amount, seed, validation_shots=int(validation))
+        split = replace(split, notes=(*split.notes, *_too_few(items, split.validation, int(validation))))
     elif isinstance(validation, Real):
         lists = _share(items, pool, listed, float(validation), seed)
         split = few_shot(items, amount, seed, validation_shots=len(items), official=lists)
@@ -142,6 +143,13 @@ def _taught(items: Items, pool: np.ndarray, shots: int | None) -> int:
     """Number of images of the pool that cross-fitting would use."""
     sizes = _sizes(items, pool)
     return int((sizes if shots is None else np.minimum(sizes, shots + _few(shots))).sum())
+
+
+def _too_few(items: Items, held_out: np.ndarray, wanted: int) -> tuple[str, ...]:
+    """A note where classes have fewer validation images than wanted, as each leaves half to learn from."""
+    counts = np.bincount(items.labels[held_out], minlength=len(items.class_names))
+    short = {k: int(counts[k]) for k in np.unique(items.labels[items.labels != UNLABELED]) if counts[k] < wanted}
+    return shortage(short, wanted, items.class_names, "validation")
 
 
 def _grown(items: Items, shots: int | None, pool: np.ndarray, listed: np.ndarray) -> int | None:

@@ -80,6 +80,11 @@ def adapt_multi_label(
             f"{type(configured).__name__}, which learns inside the encoder."
         )
     source = learnable_sets(load_label_sets(images, classes=classes, split=split))
+    if len(source.class_names) < 2:
+        raise InputError(
+            f"Expected labels of at least 2 classes, got {len(source.class_names) or 'none'}; give a table with labels "
+            f"such as 'cat;dog', or {argument('classes')}."
+        )
     test = source.items.parts == "test"
     labeled_test = int((source.matrix[test] != UNKNOWN).any(axis=1).sum())
     source = source.select(~test)
