@@ -78,6 +78,18 @@ def test_fit_predict_evaluate(photos: Path, tmp_path: Path) -> None:
     assert "top-1 accuracy" in run("evaluate", model, photos, "--include-fitted", "--confusion", picture).stdout
 
 
+def test_what_is_replaced_or_not_learned_from_is_noted(photos: Path, tmp_path: Path) -> None:
+    first = run("fit", photos, "-o", tmp_path / "model", "-m", "wca").stderr
+    assert "learns without labels; those of the images only measure and calibrate it" in first
+    assert "was replaced" not in first
+    again = run("fit", photos, "-o", tmp_path / "model", "-m", "zero_shot").stderr
+    assert "learns without labels" not in again
+    assert f"note: the earlier model in '{tmp_path / 'model'}' was replaced" in again
+    (photos / "sets.csv").write_text("path,labels\ndisc/0.png,a;b\ndisc/1.png,a;c\nsquare/0.png,b\n")
+    sets = run("embed", photos / "sets.csv", "-o", tmp_path / "sets.npz").stderr
+    assert "2 labels contain ';' or '|', such as 'a;b'" in sets
+
+
 def test_every_bad_file_is_listed_and_the_good_ones_embedded(tmp_path: Path) -> None:
     folder = make_bad_folder(tmp_path / "photos")
     result = json.loads(run("embed", folder.root, "-o", tmp_path / "f.npz", "--json").stdout)
