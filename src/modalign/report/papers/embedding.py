@@ -73,7 +73,8 @@ def embedding_map(
         raise InputError("Expected finite vectors of at least one image.")
     points = np.concatenate([_directions(part, centered=len(T) > 1) for part in (X, T)])
     flat = _t_sne(points, seed) if by == "t-sne" and len(points) >= FEWEST else _principal(points)
-    area = float(np.clip(4000 / len(X), 13, 36))  # few points are drawn larger
+    area = float(np.clip(4000 / len(X), 13, 36))  # few points are drawn larger and stronger
+    faint = float(np.clip(160 / len(X), 0.55, 0.9))
     with settings():
         figure = canvas(width, width + 24)
         axes = panel(figure, 2, 2, 2, 24)
@@ -81,7 +82,7 @@ def embedding_map(
             color = MUTED if k < 0 else SERIES[k % len(SERIES)]
             marker = "o" if k < 0 else MARKERS[k // len(SERIES) % len(MARKERS)]
             across, up = flat[: len(X)][y == k].T
-            axes.scatter(across, up, s=area, color=color, marker=marker, alpha=0.55, linewidths=0)
+            axes.scatter(across, up, s=area, color=color, marker=marker, alpha=faint, linewidths=0)
         turn = flat[:, 0].min() + 0.75 * np.ptp(flat[:, 0])  # farther right, names stand on the left
         for k, (a, b) in enumerate(flat[len(X) :]):
             axes.scatter(a, b, s=52, marker="D", color=SERIES[k % len(SERIES)], edgecolors=SURFACE, zorder=3)
