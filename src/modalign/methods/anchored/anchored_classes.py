@@ -162,8 +162,8 @@ class AnchoredClasses:
         slopes = torch.linalg.solve_triangular(factor.T, (centers * inverse[:, None]).T, upper=True).T
         squares = centers.square().sum(dim=1) / 2 + centers @ origin
         offsets = -squares * inverse + factor.shape[0] / 2 * inverse.log()
-        parts = (slopes, offsets, inverse - inverse.mean(), origin)
-        return ExpandedDensity(*(part.to(self.factor.dtype) for part in parts), self.factor)
+        parts = (slopes, offsets, inverse - inverse.mean(), origin, factor)
+        return ExpandedDensity(*(part.to(self.factor.dtype) for part in parts))
 
     def recorded(self) -> Callable[[Tensor], Tensor]:
         """:meth:`log_density` without a system to solve: everything that is the same for all images is computed now."""
