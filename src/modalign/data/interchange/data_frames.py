@@ -39,7 +39,7 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     n = len(columns[image])
     own = next((name for name in header if column_name(name) == "id"), None)
     ids = [_name(value, i) for i, value in enumerate(columns[image])] if own is None else map(str, columns[own])
-    cells = [None] * n if label is None else columns[label]
+    cells: list[Any] = [None] * n if label is None else columns[label]
     if numbered := are_numbers(cells):
         cells = [None if is_missing(value) else int(value) for value in cells]
     labels = [label_of_cell(value, classes) for value in cells]
