@@ -157,7 +157,8 @@ def test_predict_py_reads_photos_as_the_library(exported: Export, classifier: Cl
         import predict
     finally:
         sys.path.remove(str(exported.folder))
-        sys.modules.pop("predict", None)
+        for name in ("predict", "photo_input"):
+            sys.modules.pop(name, None)
     base, odd = picture(3, 90, 70), []
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -38,8 +38,8 @@ class Export:
     Attributes
     ----------
     folder : Path
-        With ``model.onnx``, ``labels.json``, ``preprocess.json``, ``parity.json``, ``predict.py``, ``predict.js`` and
-        ``README.md``.
+        With ``model.onnx``, ``labels.json``, ``preprocess.json``, ``parity.json``, ``predict.py``, ``photo_input.py``,
+        ``predict.js`` and ``README.md``.
     megabytes : float
         Size of ``model.onnx``.
     own_photos : bool
@@ -130,7 +130,7 @@ def _write(
     model: Classifier, plain: Classifier, folder: Path, items: Items, *, int8: bool, own_photos: bool
 ) -> dict[str, Any]:
     """The graph and what describes it, compared; the fields of :class:`Export`."""
-    from modalign.export.standalone.predict import prepare
+    from modalign.export.standalone.photo_input import prepare
 
     proto, steps = record(plain)
     described = [_described(step, name) for step, name in zip(steps, input_names(steps), strict=True)]
@@ -242,7 +242,7 @@ def _versions() -> dict[str, str]:
 
 
 def _copy_programs(folder: Path, runtime: Sequence[Path]) -> None:
-    for name in ("predict.py", "predict.js", *(["index.html"] if runtime else [])):
+    for name in ("predict.py", "photo_input.py", "predict.js", *(["index.html"] if runtime else [])):
         shutil.copyfile(_STANDALONE / name, folder / name)
     for file in runtime:
         (folder / "ort").mkdir(exist_ok=True)
