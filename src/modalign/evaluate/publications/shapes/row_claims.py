@@ -89,7 +89,7 @@ class RowClaim:
 
     def difference(self, dataset: str) -> float:
         """The printed difference on a data set, or on average where the table has none."""
-        return self.printed.get(dataset) or self.printed[AVERAGE]
+        return self.printed.get(dataset, self.printed[AVERAGE])
 
 
 def table_row(number: Published) -> TableRow | None:
