@@ -108,7 +108,7 @@ def test_files_of_parts_and_of_one_name_are_no_data_sets(
 def test_a_sweep_of_a_method_without_labels_runs_on_features(features: Features, tmp_path: Path) -> None:
     path = features.save(tmp_path / "digits.npz")
     found = sweep_parameter(path, "gpua", "semantic_weight", [0.0, 0.9], protocol="transductive", seeds=1)
-    assert [value for value, _ in found.rows] == [0.0, 0.9]
+    assert [row.value for row in found.rows] == [0.0, 0.9]
     assert not found.notes
 
 

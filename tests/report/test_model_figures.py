@@ -137,15 +137,35 @@ def test_a_sweep_is_a_benchmark_per_value(vectors: Path, tmp_path: Path) -> None
     once = run_benchmark(
         vectors, methods=["gda"], shots=[4], seeds=2, hyperparameters={"gda": {"discriminant_weight": 0.9}}
     )
-    (row,) = (row for value, row in found.rows if value == 0.9 and row.shots == 4)
+    (row,) = (row for value, row, _ in found.rows if value == 0.9 and row.shots == 4)
     assert row.accuracy == once.rows[0].accuracy
     assert [list(curve) for curve in found.curves.values()] == [[0.1, 0.9]] * 2
     page = save_sweep_page(found, tmp_path / "page.html").read_text()
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2 + bool(found.megabytes)  # accuracy, time and, where it is known, memory
     with pytest.raises(InputError, match="two different values"):
         sweep_parameter(vectors, "gda", "discriminant_weight", [0.5, 0.5])
     close = sweep_parameter(vectors, "gda", "discriminant_weight", [0.50000001, 0.50000002], shots=[2], seeds=1)
     assert [row[0] for row in close.table[1]] == ["0.50000001", "0.50000002"]
+
+
+def test_a_sweep_of_two_has_a_curve_per_value_of_the_second(vectors: Path, tmp_path: Path) -> None:
+    found = sweep_parameter(
+        vectors, "gda", "discriminant_weight", [0.1, 0.9], by=("logit_scale", [50, 20]), shots=[2], seeds=1
+    )
+    assert [(row.value, row.other) for row in found.rows] == [(0.1, 20), (0.1, 50), (0.9, 20), (0.9, 50)]
+    for curves in (found.curves, found.seconds):
+        shown = {name: list(curve) for name, curve in curves.items()}
+        assert shown == {"logit_scale 20": [0.1, 0.9], "logit_scale 50": [0.1, 0.9]}
+    settings = {"gda": {"discriminant_weight": 0.9, "logit_scale": 50}}
+    once = run_benchmark(vectors, methods=["gda"], shots=[2], seeds=1, hyperparameters=settings)
+    assert found.rows[3].found.accuracy == once.rows[0].accuracy
+    assert found.table[0][:2] == ["discriminant_weight", "logit_scale"]
+    assert found.as_dict()["rows"][1]["other"] == 50
+    assert "2 of logit_scale" in save_sweep_page(found, tmp_path / "page.html").read_text()
+    refused = (("discriminant_weight", [0.1, 0.2]), "got it twice"), (("logit_scale", [1.0]), "two different values")
+    for by, said in refused:
+        with pytest.raises(InputError, match=said):
+            sweep_parameter(vectors, "gda", "discriminant_weight", [0.1, 0.9], by=by, shots=[2], seeds=1)
 
 
 def test_the_commands_write_pages_and_json(cmm: Classifier, digits: Items, vectors: Path, tmp_path: Path) -> None:

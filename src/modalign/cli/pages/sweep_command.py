@@ -21,6 +21,9 @@ def sweep(
     values: Annotated[
         str, typer.Argument(help="method.name=values, for example gpua.semantic_weight=0,0.3,0.6,0.9,1.")
     ],
+    by: Annotated[
+        str | None, typer.Option(help="Another hyper-parameter of the method and its values; a curve for each.")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="As for bench; several are separated by commas.")] = "few-shot",
     shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
@@ -43,17 +46,21 @@ def sweep(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure a method at several values of one hyper-parameter, by a protocol of bench."""
+    """Measure a method at several values of one hyper-parameter, or of two, by a protocol of bench."""
     from modalign.evaluate.benchmark.parameter_sweep import sweep_parameter
     from modalign.evaluate.runs import RunWarning
     from modalign.report.papers.figures_page import save_sweep_page
 
     check_file(page, ".html", ".htm", drawn=True)
     method, name, numbers = _values(values)
+    other = None if by is None else _values(by)
+    if other is not None and other[0] != method:
+        raise InputError(f"Expected a hyper-parameter of {method} as --by, got one of {other[0]}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RunWarning)  # the record has them
         result = sweep_parameter(
-            source, method, name, numbers, protocol=words(protocol), seeds=seeds, encoder=encoder, device=device,
+            source, method, name, numbers, by=None if other is None else other[1:], protocol=words(protocol),
+            seeds=seeds, encoder=encoder, device=device,
             shots=shots_of(shots) if shots else None,
             datasets=[word.strip() for word in datasets.split(",")] if datasets else None,
             templates=template or None, descriptions=descriptions, record=record, jobs=jobs or os.cpu_count() or 1,

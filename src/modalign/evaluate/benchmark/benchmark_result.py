@@ -42,6 +42,8 @@ class BenchmarkRow:
         Mean processor time of a fit.
     transductive : bool
         Whether the method was fitted on the tested images, without their labels.
+    peak_bytes : float, optional
+        Largest memory of a run; None where no run has it.
     """
 
     method: str
@@ -55,6 +57,7 @@ class BenchmarkRow:
     n_datasets: int
     cpu_seconds: float
     transductive: bool
+    peak_bytes: float | None = None
 
     @property
     def setting(self) -> str:
@@ -176,6 +179,7 @@ def _row(runs: Sequence[BenchmarkRun], values: Iterable[float], **changed: Any) 
         "n_datasets": 1,
         "cpu_seconds": float(np.mean([run.cpu_seconds for run in runs])),
         "transductive": first.transductive,
+        "peak_bytes": max((run.run.peak_bytes for run in runs if run.run.peak_bytes is not None), default=None),
     }
     return BenchmarkRow(**own | changed, accuracy=mean_interval(list(values), bounds=(0, 1)))
 

@@ -60,18 +60,28 @@ def save_sweep_page(sweep: ParameterSweep, path: str | Path) -> Path:
         The page to write.
     """
     name = title(sweep.method)
-    values = sorted({value for value, _ in sweep.rows})
+    values = sorted({row.value for row in sweep.rows})
+    beside = f" and {len({row.other for row in sweep.rows})} of {sweep.second}" if sweep.second else ""
     page = Page(
         f"{name}: {sweep.name}",
-        f"Accuracy of {name} at {len(values)} values of {sweep.name}. They are compared on test images, so the curve "
-        "describes the method and chooses nothing.",
+        f"Accuracy of {name} at {len(values)} values of {sweep.name}{beside}. They are compared on test images, so the "
+        "curves describe the method and choose nothing.",
         record={"method": name, "hyper-parameter": sweep.name, "values": values, "versions": versions()},
     )
     picture = sweep_curve(
         sweep.curves, quantity=sweep.name, unit="accuracy, percent", title=f"Accuracy against {sweep.name}"
     )
-    several = any(row.accuracy.n > 1 for _, row in sweep.rows)
+    several = any(row.found.accuracy.n > 1 for row in sweep.rows)
     page.section("Accuracy", "Bands are the 95 % intervals of the table." if several else "", blocks=picture)
+    costs = [
+        sweep_curve(curves, quantity=sweep.name, unit=unit, scale=1, title=f"{what} against {sweep.name}")
+        for what, unit, curves in (
+            ("Processor time", "processor seconds of a fit", sweep.seconds),
+            ("Peak memory", "peak memory, MB", sweep.megabytes),
+        )
+        if curves
+    ]
+    page.section("Cost", blocks=costs)
     page.section("Runs", paragraphs(sweep.notes), blocks=_varying(*sweep.table, sweep.legend))
     return page.save(path)
 
