@@ -161,7 +161,7 @@ def test_a_sweep_of_two_has_a_curve_per_value_of_the_second(vectors: Path, tmp_p
     assert found.rows[3].found.accuracy == once.rows[0].accuracy
     assert found.table[0][:2] == ["discriminant_weight", "logit_scale"]
     assert found.as_dict()["rows"][1]["other"] == 50
-    assert "2 of logit_scale" in save_sweep_page(found, tmp_path / "page.html").read_text()
+    assert "2 values of logit_scale" in save_sweep_page(found, tmp_path / "page.html").read_text()
     refused = (("discriminant_weight", [0.1, 0.2]), "got it twice"), (("logit_scale", [1.0]), "two different values")
     for by, said in refused:
         with pytest.raises(InputError, match=said):

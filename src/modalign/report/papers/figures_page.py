@@ -60,13 +60,15 @@ def save_sweep_page(sweep: ParameterSweep, path: str | Path) -> Path:
         The page to write.
     """
     name = title(sweep.method)
-    values = sorted({row.value for row in sweep.rows})
-    beside = f" and {len({row.other for row in sweep.rows})} of {sweep.second}" if sweep.second else ""
+    values = {sweep.name: sorted({row.value for row in sweep.rows})}
+    if sweep.second:
+        values[sweep.second] = sorted({row.other for row in sweep.rows if row.other is not None})
+    counted = " and ".join(f"{len(numbers)} values of {parameter}" for parameter, numbers in values.items())
     page = Page(
-        f"{name}: {sweep.name}",
-        f"Accuracy of {name} at {len(values)} values of {sweep.name}{beside}. They are compared on test images, so the "
-        "curves describe the method and choose nothing.",
-        record={"method": name, "hyper-parameter": sweep.name, "values": values, "versions": versions()},
+        f"{name}: {' and '.join(values)}",
+        f"Accuracy of {name} at {counted}. They are compared on test images, so the curves describe the method and "
+        "choose nothing.",
+        record={"method": name, "values": values, "versions": versions()},
     )
     picture = sweep_curve(
         sweep.curves, quantity=sweep.name, unit="accuracy, percent", title=f"Accuracy against {sweep.name}"
