@@ -41,6 +41,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "labels of a source without any": ({"import_labels": True}, "labels to import"),
     "one class": ({"classes": ["a"]}, "class"),
     "a model that does not exist": ({"model": Path("nope")}, "nope"),
+    "a template that is not one": ({"templates": ("nothing",)}, "a template with"),
     "sentences for an encoder without text": ({"encoder": "tiny-vision", "templates": ("a {}",)}, "reads no sentences"),
 }
 

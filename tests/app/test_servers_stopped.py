@@ -60,3 +60,20 @@ def test_ctrl_c_ends_a_server_with_one_sentence(command: str, tmp_path: Path, ow
     said = capsys.readouterr().err.splitlines()
     assert [line for line in said if "stopped" in line] == said[-1:]
     assert not [line for line in said if "Traceback" in line]
+    if command == "studio":
+        kept = tmp_path / "digits.studio"
+        assert f"the labels in '{kept}'" in said[-1]
+        assert "vectors" not in said[-1]
+
+
+def test_a_studio_on_a_port_in_use_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        source, port = tmp_path / "digits", used.getsockname()[1]
+        for k in range(2):
+            (source / str(k)).mkdir(parents=True)
+            (source / str(k) / "image.png").write_bytes(load_digits().read(k))
+        assert cli.run(["studio", str(source), "--port", str(port)]) == 2
+    assert "an address to listen on" in capsys.readouterr().err
+    assert not (tmp_path / "digits.studio").exists()

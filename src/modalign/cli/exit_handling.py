@@ -33,7 +33,7 @@ NO_READER = 141
 _CHECKPOINT = "training.json"  # the card of modalign.tune.training_state, without importing torch
 _MASKS = ("masks.partial.jsonl", MASKS)  # of modalign.segmentation.mask_folder, without importing torch
 _EMBEDDING = (
-    "embed", "fit", "compare", "predict", "evaluate", "explain", "figures", "audit", "search", "studio", "demo",
+    "embed", "fit", "compare", "predict", "evaluate", "explain", "figures", "audit", "search", "demo",
 )  # fmt: skip
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EACCES,
                    errno.EPERM, errno.ENOMEM, errno.EFBIG}  # fmt: skip
@@ -88,7 +88,10 @@ def _present(word: str) -> str:
 def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
     """Return one sentence for a stopped command: what is kept, and how to continue."""
     kept = []
-    if command in _EMBEDDING:
+    labels = _labels(options) if command == "studio" else None
+    if labels is not None:
+        kept.append(f"the labels in '{labels}'")
+    elif command in (*_EMBEDDING, "studio"):
         from modalign.encoders.features.store import default_cache
 
         with suppress(InputError, OSError):  # no home folder: there is no cache
@@ -104,6 +107,15 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
     if record is not None and Path(record).is_file():
         kept.append(f"finished runs in '{record}'")
     return f"stopped; kept: {', '.join(kept)}; run the same command to continue" if kept else "stopped"
+
+
+def _labels(options: Mapping[str, Any]) -> Path | None:
+    """Folder of the labels of a studio; None if it holds none yet."""
+    from modalign.app.studio.label_log import LOG_FILE
+    from modalign.app.studio.opening import state_folder
+
+    folder = options["state"] or state_folder(options["source"])
+    return folder if (folder / LOG_FILE).is_file() else None
 
 
 def mute() -> None:

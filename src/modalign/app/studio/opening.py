@@ -28,6 +28,7 @@ from modalign.core.name_matching import match_names
 from modalign.core.randomness import require_seed
 from modalign.data.items import load_items
 from modalign.data.label_sets import load_label_sets
+from modalign.data.text.descriptions import resolve_templates
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
@@ -153,6 +154,8 @@ def _encoder(given: str | Encoder | JoinedEncoder | None, templates: tuple[str, 
     encoder = require_one(
         load_encoder(given or "tiny", device=device) if given is None or isinstance(given, str) else given
     )
+    if templates is not None:
+        resolve_templates(templates)
     if templates is not None and not encoder.has_text:
         raise InputError(
             f"Expected an encoder of images and text with {argument('templates')}, got '{encoder.name}', which reads "

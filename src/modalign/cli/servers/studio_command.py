@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -58,27 +59,28 @@ def studio(
 
     if model is not None:
         refuse_unused("without --model, whose encoder runs on the device that is found", "device")
-    session = open_session(
-        source,
-        state=state_folder(source) if state is None else state,
-        classes=classes,
-        encoder=encoder if model is None or was_given("encoder") else None,
-        model=model,
-        templates=tuple(template) if template else None,
-        import_labels=import_labels,
-        multi_label=multi_label,
-        listed=listed,
-        seed=seed,
-        thorough=not fast_only,
-        device=device,
-    )
-    try:
-        report_quarantine(session.features.quarantined)
-        if was_given("seed") and session.settings.seed != seed:
-            print_lines(f"note: the session keeps its first seed, {session.settings.seed}")
-        opened, access = listen(host, port)
-        print_lines(f"{len(session.labeling)} images; labels are kept in {session.labeling.log.folder}")
-        print_lines(f"Open {access.url}", "Stop with Ctrl-C.", err=False)
-        run_app(studio_app(session, access), opened)
-    finally:
-        session.close()
+    opened, access = listen(host, port)  # a port in use is refused before a new folder is made
+    with closing(opened):
+        session = open_session(
+            source,
+            state=state_folder(source) if state is None else state,
+            classes=classes,
+            encoder=encoder if model is None or was_given("encoder") else None,
+            model=model,
+            templates=tuple(template) if template else None,
+            import_labels=import_labels,
+            multi_label=multi_label,
+            listed=listed,
+            seed=seed,
+            thorough=not fast_only,
+            device=device,
+        )
+        try:
+            report_quarantine(session.features.quarantined)
+            if was_given("seed") and session.settings.seed != seed:
+                print_lines(f"note: the session keeps its first seed, {session.settings.seed}")
+            print_lines(f"{len(session.labeling)} images; labels are kept in {session.labeling.log.folder}")
+            print_lines(f"Open {access.url}", "Stop with Ctrl-C.", err=False)
+            run_app(studio_app(session, access), opened)
+        finally:
+            session.close()
