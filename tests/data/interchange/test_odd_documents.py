@@ -111,8 +111,39 @@ def test_json_min_is_read_as_its_tasks(items: Items, tmp_path: Path) -> None:
     assert load_label_sets(json_file(several, tmp_path)).matrix.tolist() == [[1, 0], [0, 1], [1, 0], [1, 1]]
     with pytest.raises(InputError, match="annotators who agree on task 1"):
         load_items(json_file([*one, {**one[1], "choice": "a"}], tmp_path))
-    with pytest.raises(InputError, match="one kind of choices per task"):
+    with pytest.raises(InputError, match="one kind of choices"):
         load_items(json_file([{**one[0], "label": "b"}], tmp_path))
+
+
+def test_the_choices_of_json_min_have_one_key_in_all_entries(items: Items, tmp_path: Path) -> None:
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(items.read(i))
+
+    def document(first: dict[str, object], second: dict[str, object]) -> Path:
+        entries = [{"id": i, "annotation_id": i, "image": f"{i}.png"} | own for i, own in enumerate((first, second))]
+        return json_file(entries, tmp_path)
+
+    skipped = load_items(document({"source": "camera"}, {"source": "camera", "choice": "b"}))
+    assert (skipped.class_names, skipped.labels.tolist()) == (("b",), [-1, 0])
+    assert load_items(document({"choice": ["a"]}, {"choice": "b"})).labels.tolist() == [0, 1]
+    for first, second in (({"animal": "cat"}, {"note": "a photo"}), ({"animal": "a", "by": "x"}, {"animal": "b"})):
+        with pytest.raises(InputError, match="one kind of choices"):
+            load_items(document(first, second))
+    with pytest.raises(InputError, match="ids that are numbers or text"):
+        load_items(document({"id": [1], "choice": "a"}, {"choice": "b"}))
+
+
+def test_an_image_of_label_studio_stands_for_one_address(items: Items, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(items.read(0))
+
+    def tasks(*addresses: str) -> Path:
+        result = [{"value": {"choices": ["a"]}}]
+        return json_file([{"data": {"image": a}, "annotations": [{"result": result}]} for a in addresses], tmp_path)
+
+    with pytest.raises(InputError, match=r"one image for each address; 'x\.png' stands for two"):
+        load_items(tasks("/data/upload/1/aaaaaaaa-x.png", "/data/upload/1/bbbbbbbb-x.png"))
+    found = load_items(tasks("x.png", "http://host/none.png", "http://["))
+    assert [entry.id for entry in found.quarantined] == ["http://host/none.png", "http://["]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None)
     if format in TABLES and len({name.strip() for name in names}) < len(names):
         notes.append("class names that differ by blanks around them are read as one")
     empty = sum(row.label == () for row in rows)
-    if format == "roboflow" and empty and not any(len(row.names) > 1 for row in rows):
+    if format in ("roboflow", "label_studio") and empty and not any(len(row.names) > 1 for row in rows):
         notes.append(f"{_images(empty)} of none of the classes are written as {format} has images without labels")
     if format not in PREDICTIONS and any(row.score is not None for row in rows):
         notes.append(f"the answers of a model in {format} are read like labels")

@@ -21,6 +21,7 @@ from modalign.data.inventory import Listing
 
 _OF_ANNOTATIONS = {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time"}
 """Keys of JSON-MIN that are neither data of the task nor its choices."""
+_CHOICES = ("choice", "choices", "label", "class")
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")  # before the name of a file that was uploaded
 
 
@@ -62,6 +63,7 @@ def label_studio_document(rows: Sequence[LabeledRow]) -> list[dict[str, Any]]:
 
 
 def _rows(content: Any, path: str) -> Iterator[tuple[str, object, Label, str]]:
+    addresses: dict[str, str] = {}
     for task in content:
         data = task["data"]
         image = data.get("image") if isinstance(data, dict) else None
@@ -78,25 +80,42 @@ def _rows(content: Any, path: str) -> Iterator[tuple[str, object, Label, str]]:
             given,
         )
         file = _local(str(image), path)
+        other = addresses.setdefault(file, str(image))
+        require_format(other == image, f"one image for each address; '{file}' stands for two", path, [other, image])
         label = one_or_several(given[0], empty=()) if given else None
         yield file, path_inside(file, path), label, str(data.get("split") or "")
 
 
 def _whole_tasks(content: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
     """The tasks of JSON-MIN, which has an entry per annotation and the choices beside the data of the task."""
-    tasks: dict[Any, dict[str, Any]] = {}
+    key = _key_of_choices(content, path)
+    tasks: dict[object, dict[str, Any]] = {}
     for number, entry in enumerate(content):
-        own = {key: value for key, value in entry.items() if key not in _OF_ANNOTATIONS}
-        lists = [key for key, value in own.items() if isinstance(value, dict) and "choices" in value]
-        texts = [key for key, value in own.items() if isinstance(value, str) and key not in ("image", "split")]
-        named = [key for key in texts if key in ("choice", "choices", "label", "class")]
-        keys = lists or (named if len(texts) > 1 else texts)
-        require_format(len(keys) < 2, "one kind of choices per task", path, keys)
-        value = own.pop(keys[0]) if keys else {}
-        chosen = [value] if isinstance(value, str) else value.get("choices", [])
-        task = tasks.setdefault(entry.get("id", number), {"id": entry.get("id"), "data": own, "annotations": []})
+        own = {name: value for name, value in entry.items() if name not in _OF_ANNOTATIONS and name != key}
+        value = {} if key is None else entry.get(key) or {}
+        chosen = value.get("choices") or [] if isinstance(value, dict) else value
+        chosen = [chosen] if isinstance(chosen, str) else chosen
+        given = entry.get("id")
+        require_format(given is None or isinstance(given, (int, str)), "ids that are numbers or text", path, entry)
+        task = tasks.setdefault((number,) if given is None else given, {"id": given, "data": own, "annotations": []})
         task["annotations"].append({"result": [{"value": {"choices": chosen}}]})
     return list(tasks.values())
+
+
+def _key_of_choices(content: list[dict[str, Any]], path: str) -> str | None:
+    """The one key of all entries of JSON-MIN that holds the choices; None if none does.
+
+    It is the key of objects with ``choices``, or else one with a usual name, or else the only one with text beside the
+    image.
+    """
+    own = [(key, value) for entry in content for key, value in entry.items() if key not in _OF_ANNOTATIONS]
+    images = ["image"] if any(key == "image" for key, _ in own) else [key for key, v in own if isinstance(v, str)][:1]
+    own = [(key, value) for key, value in own if key not in (*images, "split")]
+    lists = {key: None for key, value in own if isinstance(value, dict) and "choices" in value}
+    named = {key: None for key, _ in own if key in _CHOICES}
+    keys = list(lists or named or {key: None for key, value in own if isinstance(value, str)})
+    require_format(len(keys) < 2, "one kind of choices, in a key such as 'choice'", path, keys)
+    return keys[0] if keys else None
 
 
 def _was_skipped(annotation: Any, path: str) -> bool:
@@ -118,8 +137,11 @@ def _choices(annotation: dict[str, Any], path: str) -> list[str]:
 
 
 def _local(address: str, document: str) -> str:
-    """The file of an address, relative to the folder of the document or as it is."""
-    parts = urlsplit(address)
+    """The file of an address, relative to the folder of the document; an address without a file there as it is."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # such as http://[
+        return address
     if parts.path == "/data/local-files/":
         name = parse_qs(parts.query).get("d", [address])[0]
     elif parts.path.startswith("/data/upload/") or (len(parts.scheme) > 1 and parts.netloc):
@@ -133,4 +155,4 @@ def _local(address: str, document: str) -> str:
     ends += [_UPLOADED.sub("", ends[-1])] if ends else []
     folder = os.path.dirname(os.path.abspath(document))
     there = (end for end in ends if ".." not in steps and os.path.isfile(os.path.join(folder, end)))
-    return next(there, name.lstrip("/") if parts.path.startswith("/data/upload/") else name)
+    return next(there, name if parts.path.startswith(("/data/upload/", "/data/local-files/")) else address)
