@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from modalign.cli.overview import described, library, listing, requirements
-from modalign.core.errors import UnknownNameError
-from modalign.methods import ALL_METHODS, method_class
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.methods import ALL_METHODS, method_class, method_name
 
 
 @pytest.mark.parametrize("name", ALL_METHODS)
@@ -52,7 +52,7 @@ def test_lists_load_neither_torch_nor_scikit_learn() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.endswith("set()\n")
-    assert run.stderr == "error: Unknown list or method 'cmn'; did you mean 'cmm'?\n"
+    assert run.stderr == "error: Unknown list or name 'cmn'; did you mean 'cmm'?\n"
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,30 @@ def test_lists_load_neither_torch_nor_scikit_learn() -> None:
 def test_an_unknown_list_gets_the_nearest(got: str, meant: str) -> None:
     with pytest.raises(UnknownNameError, match=f"did you mean '{meant}'"):
         listing(got)
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("RN50", "timm/resnet50_clip.openai"), ("ViT-B/16", "openai/clip-vit-base-patch16"), ("digits", "digits")],
+)
+def test_short_names_and_the_digits_are_listed(name: str, first: str) -> None:
+    ((row, *_),) = listing(name)[1]
+    assert row == first
+
+
+def test_a_name_like_no_other_gets_the_lists() -> None:
+    with pytest.raises(UnknownNameError, match=r"known: datasets, encoders, methods\.$"):
+        listing("qqqqqqqq")
+
+
+@pytest.mark.parametrize("name", ALL_METHODS)
+def test_a_method_has_its_title_as_a_second_name(name: str) -> None:
+    assert method_name(library()[name]["title"]) == name
+
+
+def test_a_row_of_the_tables_says_which_method_it_is() -> None:
+    with pytest.raises(InputError, match="'HPT' of the papers' tables is dam with sma=none, cma=none"):
+        listing("hpt")
 
 
 def test_a_meaning_has_no_marks_of_docstrings() -> None:

@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import UnknownNameError
-from modalign.core.registration import canonical_name
-from modalign.methods import ALL_METHODS, OTHER_METHODS, TOWER_METHODS, is_known, is_vector_method, method_class
+from modalign.core.name_matching import nearest
+from modalign.methods import (
+    ALL_METHODS,
+    OTHER_METHODS,
+    TOWER_METHODS,
+    is_known,
+    is_vector_method,
+    method_class,
+    method_name,
+)
 
 LIBRARY = Path(__file__).with_name("methods.json")
 FACTS = ("title", "paper", "needs_labels", "takes_labels", "needs_text", "takes_text")
@@ -20,6 +28,9 @@ Table = tuple[list[str], list[list[str]]]
 
 def listing(what: str) -> Table:
     """Header and rows for ``"methods"``, ``"encoders"``, ``"datasets"``, or the name of one of these."""
+    from modalign.encoders.registry import SHORT_NAMES
+    from modalign.evaluate.publications.printed_methods import refuse_printed_rows
+
     tables = {"methods": _methods, "encoders": _encoders, "datasets": _datasets}
     if what in tables:
         return tables[what]()
@@ -29,9 +40,12 @@ def listing(what: str) -> Table:
     for table in (_encoders, _datasets):
         header, rows = table()
         named |= {row[0]: (header, [row]) for row in rows}
-    if what in named:
-        return named[what]
-    raise UnknownNameError("list or name", what, [*tables, *ALL_METHODS, *OTHER_METHODS.names(), *named])
+    meant = SHORT_NAMES.get(what, what)
+    if meant in named:
+        return named[meant]
+    refuse_printed_rows([what])
+    near = nearest(what, [*tables, *ALL_METHODS, *OTHER_METHODS.names(), *named, *SHORT_NAMES])
+    raise UnknownNameError("list or name", what, [near] if near else tables)
 
 
 def requirements(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -91,7 +105,7 @@ def _methods() -> Table:
 
 
 def _hyperparameters(name: str) -> Table:
-    key = canonical_name(name)
+    key = method_name(name)
     facts = library()[key] if key in library() else described(method_class(name))
     return ["hyper-parameter", "type", "default", "meaning"], facts["parameters"]
 
@@ -105,12 +119,14 @@ def _encoders() -> Table:
 
 def _datasets() -> Table:
     from modalign.data.splits.benchmark_sets import DATASETS
+    from modalign.data.text.templates import DIGIT_TEMPLATES
     from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS
 
     rows = []
     for d in DATASETS:
         vissl = f"{d.vissl[1]:,}" if d.vissl else ""
         rows.append([d.name, "classification", str(d.n_classes), f"{d.n_test:,}", vissl, d.templates[0], d.license])
+    rows.append(["digits", "classification", "10", "", "", DIGIT_TEMPLATES[0], "CC BY 4.0; in scikit-learn"])
     rows += [
         [s.name, "segmentation", str(s.n_classes), f"{s.n_images:,}", "", "", s.license] for s in SEGMENTATION_SETS
     ]

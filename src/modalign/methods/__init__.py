@@ -64,6 +64,25 @@ ALL_METHODS = METHODS | TOWER_METHODS
 COMPOSED: dict[str, str] = {"added_classes": "added.added_classes.AddedClasses"}
 """Made of fitted methods and saved as methods, but not fitted and not listed."""
 
+_TITLES = {
+    "zero_shot_clip": "zero_shot",
+    "linear_feature_alignment": "lfa",
+    "cross_modal_linear_probe": "cross_modal_probe",
+    "cross_modal_alignment": "cma",
+    "automatic_choice": "auto",
+    "fair_on_vectors": "fair_vectors",
+    "taskres": "task_res",
+    "lp++": "lp_plus_plus",
+}
+"""Titles that differ from the name by more than case, blanks and hyphens."""
+
+
+def method_name(name: str) -> str:
+    """Return the name of a method that is given by its name or title: ``"lp_plus_plus"`` for ``"LP++"``."""
+    key = canonical_name(name)
+    title = "_".join(key.partition("(")[0].split())
+    return key if key in ALL_METHODS or title not in ALL_METHODS | _TITLES else _TITLES.get(title, title)
+
 
 def location(name: str) -> tuple[str, str]:
     """Return module and class of a method: ``("baselines.tip_adapter", "TipAdapterF")``."""
@@ -81,7 +100,7 @@ def method_class(name: str) -> type[VectorMethod] | type[TowerMethod]:
     InputError
         The package of the method cannot be imported.
     """
-    key = canonical_name(name)
+    key = method_name(name)
     if key in ALL_METHODS or key in COMPOSED:
         module, cls = location(key)
         return getattr(import_module(f"modalign.methods.{module}"), cls)
@@ -123,7 +142,7 @@ def register_method(name: str, cls: type[VectorMethod] | type[TowerMethod]) -> N
 
 def is_known(name: str) -> bool:
     """Return whether the library or another package has a method of that name. Nothing is imported."""
-    return canonical_name(name) in ALL_METHODS | COMPOSED or name in OTHER_METHODS
+    return method_name(name) in ALL_METHODS | COMPOSED or name in OTHER_METHODS
 
 
 def vector_methods() -> list[str]:
@@ -143,7 +162,7 @@ def is_vector_method(name: str) -> bool:
     """Whether there is a method on vectors of that name."""
     from modalign.methods.contract.vectors import VectorMethod
 
-    key = canonical_name(name)
+    key = method_name(name)
     return key in METHODS or (key in OTHER_METHODS and issubclass(OTHER_METHODS.get(key), VectorMethod))
 
 

@@ -50,8 +50,10 @@ def words(text: str) -> list[str]:
 
 def settings_of(method: str, settings: list[str], time: str | None) -> dict[str, Any]:
     """Hyper-parameters of a method by name, from ``--set`` and ``--time``."""
+    from modalign.evaluate.publications.printed_methods import refuse_printed_rows
     from modalign.methods import method_class
 
+    refuse_printed_rows([method], "method")
     found = hyperparameters_of(method_class(method), settings)
     if time is not None:
         if method != "auto":

@@ -11,7 +11,6 @@ from typing import Any
 from modalign.core.errors import InputError, UnknownNameError, argument, require_some
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
-from modalign.core.registration import canonical_name
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
@@ -19,9 +18,10 @@ from modalign.evaluate.benchmark.benchmark_source import DIGITS, BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
+from modalign.evaluate.publications.printed_methods import refuse_printed_rows
 from modalign.evaluate.result_files import check_record, sole_record
 from modalign.evaluate.runs import Shots, check_shots, warn_of
-from modalign.methods import ALL_METHODS, is_known, method_class, vector_methods
+from modalign.methods import ALL_METHODS, method_class, method_name, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
 
@@ -131,7 +131,7 @@ def run_benchmark(
     """
     protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
     seeds = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
-    hyperparameters = {canonical_name(name): dict(values) for name, values in (hyperparameters or {}).items()}
+    hyperparameters = {method_name(name): dict(values) for name, values in (hyperparameters or {}).items()}
     require_some(protocol=protocols, methods=methods, datasets=("all",) if datasets is None else datasets)
     _check(protocols, seeds, settings, jobs, record)
     names = _method_names(methods, hyperparameters)
@@ -237,24 +237,15 @@ def _method_names(methods: str | Sequence[str], hyperparameters: Mapping[str, Ma
     elif methods == "vectors":
         names = vector_methods()
     else:
-        names = [canonical_name(name) for name in ((methods,) if isinstance(methods, str) else methods)]
-        _check_printed(names)
+        given = (methods,) if isinstance(methods, str) else tuple(methods)
+        refuse_printed_rows(given, "methods")
+        names = [method_name(name) for name in given]
     for name in hyperparameters:
         if name not in names:
             raise UnknownNameError("method of this benchmark", name, names)
     for name in names:
         check_parameters(method_class(name)(**hyperparameters.get(name, {})))
     return list(dict.fromkeys(names))
-
-
-def _check_printed(names: Sequence[str]) -> None:
-    """Raise for a name that the papers' tables have and the library does not."""
-    from modalign.evaluate.publications.printed_methods import printed_as
-    from modalign.evaluate.publications.printed_tables import printed_numbers
-
-    for name in (name for name in names if not is_known(name)):
-        if words := printed_as(name, dict.fromkeys(number.method for number in printed_numbers())):
-            raise InputError(f"Expected names of 'modalign list', got '{name}': {words}.")
 
 
 def _shots(protocol: str, shots: Shots | Sequence[Shots] | None) -> tuple[Shots, ...]:

@@ -15,7 +15,6 @@ from modalign.core.features import UNLABELED
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
 from modalign.core.record import versions
-from modalign.core.registration import canonical_name
 from modalign.core.renaming import renamed_arguments
 from modalign.data.splits.drawing import mostly_short
 from modalign.data.splits.split import Split
@@ -29,9 +28,10 @@ from modalign.evaluate.measuring import fingerprint_of
 from modalign.evaluate.metrics import chance_level
 from modalign.evaluate.outcome import about_encoder, about_guessing
 from modalign.evaluate.protocol import budgets
+from modalign.evaluate.publications.printed_methods import refuse_printed_rows
 from modalign.evaluate.result_files import check_record
 from modalign.evaluate.runs import Run, Shots, amount, check_shots, labels_per_class, warn_of
-from modalign.methods import method_class, vector_methods
+from modalign.methods import method_class, method_name, vector_methods
 from modalign.methods.contract.parameters import check_parameters, known_parameters
 from modalign.methods.contract.vectors import VectorMethod
 
@@ -247,8 +247,9 @@ def _checked(
     record: str | Path | None,
 ) -> dict[str, Mapping[str, Any]]:
     """Method → its hyper-parameters, after checking what can be checked without the data."""
-    names = vector_methods() if methods is None else [canonical_name(name) for name in methods]
-    given = {canonical_name(name): values for name, values in (hyperparameters or {}).items()}
+    refuse_printed_rows(methods or (), "methods")
+    names = vector_methods() if methods is None else [method_name(name) for name in methods]
+    given = {method_name(name): values for name, values in (hyperparameters or {}).items()}
     require_some(methods=names, shots=shots)
     require_seeds(seeds)
     check_shots(shots)

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modalign.core.errors import UnknownNameError
-from modalign.core.registration import canonical_name
 from modalign.data.splits.benchmarks import find_dataset
-from modalign.methods import ALL_METHODS, TOWER_METHODS, is_known
+from modalign.methods import ALL_METHODS, TOWER_METHODS, is_known, method_name
 
 PROTOCOLS = (
     "few-shot", "base-to-new", "cross-dataset", "domain", "long-tail", "inductive", "transductive", "segmentation"
@@ -106,7 +105,7 @@ def paper_settings(method: str, dataset: str, *, protocol: str = "few-shot", sho
     >>> paper_settings("maple", "imagenet", protocol="cross-dataset").parameters["learning_rate"]
     0.0026
     """
-    name = canonical_name(method)
+    name = method_name(method)
     if not is_known(name):
         raise UnknownNameError("method", method, ALL_METHODS)
     if protocol not in PROTOCOLS:

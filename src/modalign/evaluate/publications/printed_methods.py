@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from modalign.core.errors import InputError
-from modalign.methods import ALL_METHODS, method_class
+from modalign.core.errors import InputError, argument, current_options
+from modalign.methods import ALL_METHODS, is_known, method_class
 from modalign.methods.contract.parameters import check_parameters
 
 
@@ -124,25 +124,37 @@ def missing_method_reason(row: str) -> str:
     return _IN_PART.get(row) or _IN_PART.get(plain, plain)
 
 
-def printed_as(name: str, rows: Iterable[str]) -> str:
-    """What to do with the name of a row of the tables that is no method of the library; ``""`` for other names.
+def refuse_printed_rows(names: Iterable[str], of: str = "") -> None:
+    """Raise for the name of a row of the tables that is no method of the library, with what to write instead.
 
     Parameters
     ----------
-    name : str
-        As a user wrote it.
-    rows : iterable of str
-        Names of all rows.
+    names : iterable of str
+        Names of methods as a user wrote them.
+    of : str, default=""
+        The argument that they are given by: "methods", "method", or "" if there is none.
     """
-    row = next((row for row in rows if _plain(row) == _plain(name)), None)
-    if row is None:
-        return ""
+    from modalign.evaluate.publications.printed_tables import printed_numbers
+
+    for name in (name for name in names if not is_known(name)):
+        row = next((row for row in {n.method: 0 for n in printed_numbers()} if _plain(row) == _plain(name)), None)
+        if row is not None:
+            raise InputError(f"Expected names of 'modalign list', got '{name}': {_printed_as(row, of)}.")
+
+
+def _printed_as(row: str, of: str) -> str:
+    """What to do with the name of a row of the tables that is no name of a method."""
     method = built_method(row)
     if method is None:
         reason = missing_method_reason(row)
         return f"'{row}' is in the papers' tables and not in the library{'' if reason == row else f' ({reason})'}"
-    changes = ", ".join(f"{method.name}.{key}={value}" for key, value in method.changes.items())
-    return f"'{row}' of the papers' tables is {method.name}{changes and f' with {changes}'}"
+    changes = ", ".join(f"{key}={value}" for key, value in method.changes.items())
+    words = f"'{row}' of the papers' tables is {method.name}{changes and f' with {changes}'}"
+    if not of or current_options() is None:
+        return words
+    prefix = f"{method.name}." if of == "methods" else ""
+    options = [f"--set {prefix}{key}={value}" for key, value in method.changes.items()]
+    return f"{words}; write {' '.join([argument(of, method.name), *options])}"
 
 
 @cache

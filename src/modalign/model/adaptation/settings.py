@@ -8,6 +8,7 @@ from typing import Any
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.name_matching import nearest
 from modalign.core.randomness import require_seed
+from modalign.evaluate.publications.printed_methods import refuse_printed_rows
 from modalign.methods import method_class
 from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.parameters import check_parameters, parameters
@@ -23,6 +24,8 @@ def split_crops(
         raise InputError(f"Expected {argument('method')} as a name or an unfitted method like CMM(), got {method!r}.")
     if mirror is not None and not isinstance(mirror, bool):
         raise InputError(f"Expected {argument('mirror')} as True, False or None, got {mirror!r:.40}.")
+    if isinstance(method, str):
+        refuse_printed_rows([method], "method")
     cls = method_class(method) if isinstance(method, str) else type(method)
     if not crops:
         return 0, hyperparameters
