@@ -89,6 +89,7 @@ def test_class_names_are_embedded_by_the_encoder_of_the_vectors(
     [
         (("train.npz", "test.npz"), "'test.npz' and 'train.npz' are parts of one"),
         (("digits-train.npz", "digits_Test.safetensors", "pets.npz"), "parts of one"),
+        (("digits.npz", "digits_test.npz", "digits_train.npz"), "'digits_test.npz' and 'digits_train.npz' are parts"),
         (("digits.npz", "digits.safetensors"), "one file per data set"),
         (("digits-train.npz", "pets-test.npz", "test.npz"), ""),
     ],

@@ -42,14 +42,15 @@ def vector_files(path: Path) -> dict[str, Path]:
     if is_features_source(path):
         return {path.stem: path}
     found = [file for file in sorted([*path.glob("*.npz"), *path.glob("*.safetensors")]) if _holds_images(file)]
-    seen: dict[str, Path] = {}
+    seen: dict[tuple[str, bool], Path] = {}
     for file in found:
+        part = part_within(file.stem)
         words = re.findall(r"[^\W_]+", file.stem.casefold())
-        key = " ".join(word for word in words if word not in DIVISIONS) if part_within(file.stem) else file.stem
-        other = seen.setdefault(key, file)
+        key = " ".join(word for word in words if word not in DIVISIONS) if part else file.stem
+        other = seen.setdefault((key, bool(part)), file)
         if other.stem == file.stem and other != file:
             raise InputError(f"Expected one file per data set, got '{other}' and '{file.name}'; leave one out.")
-        if other != file and part_within(other.stem) and part_within(file.stem):
+        if part and other != file:
             raise InputError(
                 f"Expected a file per data set in '{path}', '{other.name}' and '{file.name}' are parts of one; embed "
                 "the folder that holds both parts of the images, so that one file has all and marks the parts."
