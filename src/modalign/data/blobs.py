@@ -10,6 +10,7 @@ import stat
 import threading
 import unicodedata
 from io import BytesIO
+from pathlib import PurePath
 from typing import Protocol
 
 import numpy as np
@@ -155,14 +156,18 @@ def image_path_error(given: str, path: str) -> str | None:
 def find_image(given: str, path: str) -> tuple[str, str | None]:
     """The path of a listed image, and why it is not a readable file, or None.
 
-    Where there is no such file, one whose name has the same letters in composed or decomposed Unicode (NFC, NFD) is
-    meant: file systems and tables of one data set often differ in this.
+    Where there is no such file, one whose folders and name have the same letters in composed or decomposed Unicode
+    (NFC, NFD), each in its own form, is meant: file systems and tables of one data set often differ in this.
     """
     reason = image_path_error(given, path)
-    if reason == NOT_FOUND:
-        for form in ("NFC", "NFD"):
-            other = unicodedata.normalize(form, path)
-            if other != path and image_path_error(given, other) is None:
+    if reason == NOT_FOUND and not path.isascii():
+        first, *others = PurePath(path).parts
+        found = [first]
+        for part in others:
+            forms = dict.fromkeys((part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))))
+            found = [other for start in found for form in forms if os.path.lexists(other := os.path.join(start, form))]
+        for other in found:
+            if image_path_error(given, other) is None:
                 return other, None
     return path, reason
 
