@@ -92,6 +92,21 @@ def test_columns_that_are_not_read_as_labels_are_named(tmp_path: Path) -> None:
     assert not same.notes
 
 
+@pytest.mark.parametrize(
+    ("columns", "rows", "noted"),
+    [
+        ("path,cat,dog", ["1.0,0.0", "0.0,", ",1.0"], False),  # as a column with gaps is written
+        ("path,cat,is_train", ["1,1", "0,0", "1,1"], True),  # one column of a class is none
+        ("path,species,", ["a,", "b,", "a,"], True),
+        ("path,split", ["train", "test", "train"], False),
+    ],
+)
+def test_columns_of_classes_are_not_noted(tmp_path: Path, columns: str, rows: list[str], noted: bool) -> None:
+    source = table(tmp_path, rows, columns)
+    assert any("unlabeled" in note for note in load_items(source).notes) == noted
+    assert bool(load_label_sets(source).class_names) == ("dog" in columns)
+
+
 def test_a_path_out_of_an_archive_makes_no_class(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in ("../../evil/1.jpg", "/etc/2.jpg", "cat/3.jpg", "dog/4.jpg"):
@@ -198,6 +213,9 @@ def test_missing_values_and_arrays_in_frames(tmp_path: Path) -> None:
     [
         ([{"label": 0}, {"label": -1}, {"label": 2}], ("0", "2"), [0, -1, 1]),
         ([{"label": "cat"}, {"label": " "}, {"label": "dog"}], ("cat", "dog"), [0, -1, 1]),
+        ([{"label": "cat"}, {"label": " cat "}, {"label": ["dog "]}], ("cat", "dog"), [0, 0, 1]),
+        ([{"label": 0.0}, {"label": None}, {"label": 2.0}], ("0", "2"), [0, -1, 1]),
+        ([{"label": True}, {"label": False}], ("False", "True"), [1, 0]),
     ],
 )
 def test_minus_one_and_blanks_are_no_class_in_samples_of_an_archive(tmp_path: Path, told, names, labels) -> None:

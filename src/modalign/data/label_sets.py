@@ -23,12 +23,11 @@ from modalign.data.items import load_items, load_with_sets
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key, read_classes
 from modalign.data.part_columns import find_parts
-from modalign.data.tables import path_column, plain_cell, posix_path, table_rows
+from modalign.data.tables import CLASS_CELLS, class_columns, path_column, plain_cell, posix_path, table_rows
 
 SEPARATOR = re.compile(f"[{SEPARATORS}]")
 _SET_TABLES = (".csv", ".tsv", ".txt", ".lst", ".parquet", ".pq")
 """Endings of tables, whose labels may be names with a separator between them."""
-_CELLS = {"1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +202,7 @@ def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], nam
     """Labels that are columns of a table."""
     matrix = np.full((len(items), len(header)), UNKNOWN, dtype=np.int8)
     for i, name in enumerate(items.ids):
-        matrix[i] = [_CELLS[cell] for cell in rows[normpath(name)]]
+        matrix[i] = [CLASS_CELLS[cell] for cell in rows[normpath(name)]]
     own = replace(items, labels=np.full(len(items), UNLABELED), class_names=())
     if names:
         places = places_of(names, header, "Expected a column for every class")
@@ -214,7 +213,7 @@ def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], nam
 def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str, list[str]]] | None:
     """The class columns of a table and, by path, their cells; None for another source or a table without any.
 
-    A column is one of a class if all its cells are 1, 0, −1 or empty, and some are not empty.
+    See :func:`~modalign.data.tables.class_columns`.
     """
     path = Path(source)
     if path.suffix.lower() not in (".csv", ".tsv"):
@@ -226,12 +225,8 @@ def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str,
     header, *body = rows
     cells = [[cell.strip() for cell in row] + [""] * (len(header) - len(row)) for row in body if any(row)]
     _, of_parts = find_parts(header, cells, {where}, labeled=False)
-    columns = [
-        k
-        for k in range(len(header))
-        if k not in of_parts | {where} and {row[k] for row in cells} <= set(_CELLS) and any(row[k] for row in cells)
-    ]
-    if len(columns) < 2:
+    columns = class_columns(header, cells, of_parts | {where})
+    if not columns:
         return None
     found: dict[str, list[str]] = {}
     for row in cells:

@@ -17,12 +17,14 @@ from modalign.data.blobs import Blob, FileBlob, find_image
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, has_image_suffix
 from modalign.data.names import natural_key, quoted
-from modalign.data.part_columns import find_parts
+from modalign.data.part_columns import cell, find_parts
 from modalign.data.remote import RemoteBlob, remote_address
 from modalign.data.splits.division import part_called
 
 PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
 LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "cls", "name", "labels", "classes", "tags")
+CLASS_CELLS = {"1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
+"""Cells of a column of a class, and what they say of an image: shown, not shown, unknown."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -118,10 +120,11 @@ def _csv_rows(text: str, path: PurePath, remark: Callable[[str], None]) -> Itera
     else:
         where, what = _named_columns(header, path)
         rows = rows[1:]
-        remark(unused_columns(header, [row for _, row in rows], {where}, what))
-        part_of, _ = find_parts(header, [row for _, row in rows], {where, what}, labeled=what is not None)
+        cells = [row for _, row in rows]
+        part_of, of_parts = find_parts(header, cells, {where, what}, labeled=what is not None)
+        remark(unused_columns(header, cells, {where} | of_parts, what))
     for line, row in rows:
-        if any(cell.strip() for cell in row):
+        if any(text.strip() for text in row):
             name = plain_cell(row[where]) if len(row) > where else ""
             label = plain_cell(row[what].strip()) if what is not None and len(row) > what else ""
             yield line, posix_path(name), label or None, part_of(row)
@@ -142,20 +145,20 @@ def table_rows(text: str, path: PurePath) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def column_name(cell: str) -> str:
+def column_name(title: str) -> str:
     """The name of a column, regardless of case and blanks."""
-    return cell.strip().casefold().replace(" ", "_")
+    return title.strip().casefold().replace(" ", "_")
 
 
 def path_column(header: list[str]) -> int | None:
     """Column of the paths, by the header."""
-    names = [column_name(cell) for cell in header]
+    names = [column_name(title) for title in header]
     return next((names.index(c) for c in PATH_COLUMNS if c in names), None)
 
 
 def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     """Columns of the paths and the labels."""
-    names = [column_name(cell) for cell in header]
+    names = [column_name(title) for title in header]
     where = path_column(header)
     if where is None:
         raise InputError(
@@ -164,16 +167,26 @@ def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     return where, next((names.index(c) for c in LABEL_COLUMNS if c in names and names.index(c) != where), None)
 
 
+def class_columns(header: Sequence[str], rows: Sequence[Sequence[str]], used: Set[int]) -> list[int]:
+    """The columns of a table with a column per class: at least two with cells of :data:`CLASS_CELLS`, some not empty.
+
+    ``used`` are those of paths, ids and parts.
+    """
+    found = [(k, {cell(row, k) for row in rows}) for k in range(len(header)) if k not in used]
+    columns = [k for k, cells in found if cells <= set(CLASS_CELLS) and any(cells)]
+    return columns if len(columns) > 1 else []
+
+
 def unused_columns(header: Sequence[str], rows: Sequence[Sequence[str]], used: Set[int], what: int | None) -> str:
     """Return a note on columns that may hold the labels, where none does or another one does, or "".
 
-    ``used`` are the columns of paths and ids, ``what`` that of the labels.
+    ``used`` are the columns of paths, ids and parts, ``what`` that of the labels.
     """
-    names = [column_name(cell) for cell in header]
+    names = [column_name(title) for title in header]
     if what is None:
-        others = [cell.strip() for k, cell in enumerate(header) if k not in used and cell.strip()]
-        if any({row[k].strip() for row in rows if len(row) > k} <= {"0", "1", "-1", ""} for k in range(len(header))):
-            return ""  # a column per class, as for sets of labels
+        others = [name.strip() for k, name in enumerate(header) if k not in used and name.strip()]
+        if class_columns(header, rows, used):
+            return ""  # sets of labels
         known = join_alternatives(LABEL_COLUMNS[:3])
         return (
             f"no column is called {known}, so all images are unlabeled; others are {quoted(others)}" if others else ""

@@ -82,13 +82,20 @@ def _told(ending: str, data: bytes, where: str) -> tuple[Label, str] | None:
     fields = content if isinstance(content, dict) else {}
     value = next((fields[name] for name in _LABEL_FIELDS if name in fields), None)
     values: list[object] = value if isinstance(value, list) else [value]
-    given = [own for own in values if own is not None and own != ""]
-    sound = all(isinstance(own, (str, int)) and not isinstance(own, bool) for own in given)
+    given = [own for own in map(_plain, values) if own is not None and own != ""]
+    sound = all(isinstance(own, (str, int)) for own in given)
     require_format(sound, "the name or the number of a class, or a list of these,", where, value)
     label = one_or_several(map(str, given), empty=() if isinstance(value, list) else None)
     part = fields.get("split")
     part = part if isinstance(part, str) else ""
     return None if label is None and not part else (label, part)
+
+
+def _plain(value: object) -> object:
+    """A label as tables have it: text without blanks around it, a whole number without ``.0``."""
+    if isinstance(value, str):
+        return value.strip()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def write_tar(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:
