@@ -23,7 +23,7 @@ from modalign.data.items import load_items, load_with_sets
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key, read_classes
 from modalign.data.part_columns import find_parts
-from modalign.data.tables import CLASS_CELLS, class_columns, path_column, plain_cell, posix_path, table_rows
+from modalign.data.tables import CLASS_CELLS, columns_per_class, path_column, plain_cell, posix_path, table_rows
 
 SEPARATOR = re.compile(f"[{SEPARATORS}]")
 _SET_TABLES = (".csv", ".tsv", ".txt", ".lst", ".parquet", ".pq")
@@ -213,7 +213,7 @@ def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], nam
 def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str, list[str]]] | None:
     """The class columns of a table and, by path, their cells; None for another source or a table without any.
 
-    See :func:`~modalign.data.tables.class_columns`.
+    See :func:`~modalign.data.tables.columns_per_class`.
     """
     path = Path(source)
     if path.suffix.lower() not in (".csv", ".tsv"):
@@ -225,7 +225,7 @@ def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str,
     header, *body = rows
     cells = [[cell.strip() for cell in row] + [""] * (len(header) - len(row)) for row in body if any(row)]
     _, of_parts = find_parts(header, cells, {where}, labeled=False)
-    columns = class_columns(header, cells, of_parts | {where})
+    columns = columns_per_class(header, cells, of_parts | {where})
     if not columns:
         return None
     found: dict[str, list[str]] = {}

@@ -167,7 +167,7 @@ def _named_columns(header: list[str], path: PurePath) -> tuple[int, int | None]:
     return where, next((names.index(c) for c in LABEL_COLUMNS if c in names and names.index(c) != where), None)
 
 
-def class_columns(header: Sequence[str], rows: Sequence[Sequence[str]], used: Set[int]) -> list[int]:
+def columns_per_class(header: Sequence[str], rows: Sequence[Sequence[str]], used: Set[int]) -> list[int]:
     """The columns of a table with a column per class: at least two with cells of :data:`CLASS_CELLS`, some not empty.
 
     ``used`` are those of paths, ids and parts.
@@ -185,7 +185,7 @@ def unused_columns(header: Sequence[str], rows: Sequence[Sequence[str]], used: S
     names = [column_name(title) for title in header]
     if what is None:
         others = [name.strip() for k, name in enumerate(header) if k not in used and name.strip()]
-        if class_columns(header, rows, used):
+        if columns_per_class(header, rows, used):
             return ""  # sets of labels
         known = join_alternatives(LABEL_COLUMNS[:3])
         return (
