@@ -108,7 +108,11 @@ def test_held_out_images_of_the_other_classes_keep_their_answers(model: Classifi
               for one in (usual, kept)]  # fmt: skip
     assert shares[0] > 0.05
     assert shares[1] <= 0.011
-    named = model.add_class("seven", check=digits)  # where it is a class of its own
+    checked = kept.record["additions"]["nought"]["check"]
+    assert checked["images"] == 900 - len(model.fitted_on)
+    assert checked["taken"] <= LOST < checked["taken_before"]
+    with pytest.warns(UserWarning, match=r"left out of check=…: \d+ images labeled as 'seven', \d+ images of the fit"):
+        named = model.add_class("seven", check=digits)  # where it is a class of its own
     assert (
         named.method.corrections_.tolist()
         == model.add_class("seven", check=without(digits, 7)).method.corrections_.tolist()
@@ -116,6 +120,21 @@ def test_held_out_images_of_the_other_classes_keep_their_answers(model: Classifi
     for wrong in (digits.select(range(120)), digits.select(np.flatnonzero(digits.labels == 7))):
         with pytest.raises(InputError, match="not fitted on as check=…"):
             model.add_class("seven", check=wrong)
+
+
+def test_what_the_images_do_not_show_is_said(model: Classifier) -> None:
+    digits = load_digits()
+    assert model.record["outcome"]["held_out"]
+    with pytest.warns(UserWarning, match=r"0 of the 4 images given are answered as 'a cloud'; fit again"):
+        more = model.add_class("a cloud", digits.select(np.flatnonzero(digits.labels == 3)[-4:]))
+    assert more.record["outcome"] is None
+    assert more.record["additions"] == {"a cloud": {"given": {"images": 4, "found": 0}}}
+    assert "GDA with 1 added class on 'tiny'" in repr(more)
+    with pytest.warns(UserWarning, match="at most 1 % of the images of other classes, which 18 images cannot test"):
+        model.add_class("seven", check=without(digits.select(range(600, 620)), LEFT_OUT).select(range(18)))
+    plain = Items(digits.ids[500:620], digits.blobs[500:620])
+    with pytest.warns(UserWarning, match="other classes than 'seven': 120 images without a label"):
+        model.add_class("seven", check=plain)
 
 
 def test_a_digit_is_added_by_its_name(model: Classifier) -> None:

@@ -18,8 +18,9 @@ from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.data.text.descriptions import class_sentences, readable
 from modalign.linalg.prototypes import text_prototypes
-from modalign.methods.added.added_classes import AddedClasses
+from modalign.methods.added.added_classes import LOST, AddedClasses
 from modalign.methods.contract.tower import TowerMethod
+from modalign.methods.contract.vectors import VectorMethod
 from modalign.model.scoring import require_clip
 
 if TYPE_CHECKING:
@@ -46,23 +47,64 @@ def with_class(
         temperature = model.temperature
     else:
         added, temperature = _extended(model, text, items), 1.0
-        if check is not None:
-            held_out = _of_others(model, name, check)
-            added = added.bounded(torch.tensor(model.encoder.embed_images(held_out).vectors))
+    measured: dict[str, Any] = {}
+    remarks = []
+    if check is not None:
+        others, remarks = _of_others(model, name, check)
+        added, measured["check"] = _bounded(added, torch.tensor(model.encoder.embed_images(others).vectors))
+        remarks += _about_few(name, measured["check"]["images"])
     hashes = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
-    remarks = _remarks(model, name, items, hashes)
-    for remark in remarks:
-        warnings.warn(remark, stacklevel=stacklevel_outside())
-    notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit", *remarks]
-    return replace(
+    made = replace(
         model,
         method=added,
         class_names=names,
         temperature=temperature,
         fitted_on=model.fitted_on | hashes - {""},
         rejection=None,  # its reference is of classifications without the class
-        record={**model.record, "sentences": texts, "notes": notes, "added": [*model.record.get("added", []), name]},
     )
+    if items is not None:
+        answers = made.predict(items).names
+        measured["given"] = {"images": len(answers), "found": answers.count(name)}
+    remarks = [*_remarks(model, name, items, hashes), *_about_given(name, measured.get("given")), *remarks]
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=stacklevel_outside())
+    notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit", *remarks]
+    names, additions = [*model.record.get("added", []), name], model.record.get("additions", {}) | {name: measured}
+    changed = {"sentences": texts, "notes": notes, "added": names, "additions": additions}
+    made.record = {**model.record, **changed, "outcome": None}  # the accuracy of the fit is that of fewer classes
+    return made
+
+
+def method_name(method: VectorMethod | TowerMethod) -> str:
+    """Name of the class of a method, and how many classes were added to it."""
+    if not isinstance(method, AddedClasses):
+        return type(method).__name__
+    n = len(method.corrections_)
+    return f"{type(method.members_[0]).__name__} with {n} added {'class' if n == 1 else 'classes'}"
+
+
+def _bounded(added: AddedClasses, X: torch.Tensor) -> tuple[AddedClasses, dict[str, Any]]:
+    """The method with a bounded correction, and the shares of images of other classes that the new class takes."""
+    bounded = added.bounded(X)
+    return bounded, {"images": len(X), "taken_before": added.taken(X), "taken": bounded.taken(X)}
+
+
+def _about_few(name: str, n: int) -> list[str]:
+    """A note if the share of images that a class may take is less than one image to check."""
+    needed = round(1 / LOST)
+    if n >= needed:
+        return []
+    return [
+        f"'{name}' may take at most {100 * LOST:.0f} % of the images of other classes, which {_images(n)} cannot test; "
+        f"give at least {needed} as {argument('check')}"
+    ]
+
+
+def _about_given(name: str, given: dict[str, int] | None) -> list[str]:
+    """A note if most of the images of a new class get another answer."""
+    if given is None or 2 * given["found"] >= given["images"]:
+        return []
+    return [f"{given['found']} of the {_images(given['images'])} given are answered as '{name}'; fit again with them"]
 
 
 def _remarks(model: Classifier, name: str, items: Items | None, hashes: frozenset[str]) -> list[str]:
@@ -107,19 +149,24 @@ def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedC
     return added.corrected(torch.tensor(model.encoder.embed_images(items).vectors))
 
 
-def _of_others(model: Classifier, name: str, check: Any) -> Items:
-    """Return the images to check that the model was not fitted on and that are not labeled as the new class."""
+def _of_others(model: Classifier, name: str, check: Any) -> tuple[Items, list[str]]:
+    """The images to check that the model was not fitted on and that are not labeled as the new class, and notes."""
     items = load_items(check)
     own = [k for k, other in enumerate(items.class_names) if spelling_key(other) == spelling_key(name)]
-    kept = [
-        i for i in range(len(items)) if items.labels[i] not in own and content_hash(items, i) not in model.fitted_on
-    ]
+    others = [i for i in range(len(items)) if items.labels[i] not in own]
+    kept = [i for i in others if content_hash(items, i) not in model.fitted_on]
     if not kept:
         raise InputError(
             f"Expected images of the other classes that the model was not fitted on as {argument('check')}, none of "
             f"{len(items)} is left; give others."
         )
-    return items.select(kept)
+    unlabeled = int((items.labels[kept] == UNLABELED).sum())
+    left_out = [(len(items) - len(others), f"labeled as '{name}'"), (len(others) - len(kept), "of the fit")]
+    listed = [f"{_images(n)} {which}" for n, which in left_out if n]
+    notes = [f"left out of {argument('check')}: {', '.join(listed)}"] if listed else []
+    if unlabeled:
+        notes.append(f"taken for images of other classes than '{name}': {_images(unlabeled)} without a label")
+    return items.select(kept), notes
 
 
 def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None) -> list[list[str]]:

@@ -20,7 +20,7 @@ from modalign.linalg.rejection import Rejection
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model import explaining
-from modalign.model.adding import with_class
+from modalign.model.adding import method_name, with_class
 from modalign.model.evaluating import evaluated, has_images_to_test_on
 from modalign.model.hub.hub_transfer import push
 from modalign.model.persistence import Description, save_model
@@ -179,8 +179,8 @@ class Classifier:
         """Return the classifier with one more class, without another fit.
 
         The class is added by its text, and the method decides among its own classes as before, see
-        :class:`~modalign.methods.added.added_classes.AddedClasses`; a method inside an encoder is given the text of all
-        classes. The result cannot answer "none of these", since it has no held-out images of all its classes.
+        :class:`~modalign.methods.added.added_classes.AddedClasses`; a method in an encoder is given all class texts.
+        The result has no "none of these" and no accuracy of the fit; ``record["additions"]`` has what was measured.
 
         Parameters
         ----------
@@ -277,13 +277,13 @@ class Classifier:
     def __repr__(self) -> str:
         fitted = f"; fitted on {len(self.fitted_on)} images" if self.fitted_on else ""
         return (
-            f"Classifier({type(self.method).__name__} on {shorten_repr(self.encoder.spec.name)}, "
+            f"Classifier({method_name(self.method)} on {shorten_repr(self.encoder.spec.name)}, "
             f"{len(self.class_names)} classes: {shorten_all(self.class_names)}{fitted})"
         )
 
     def _repr_html_(self) -> str:
         facts = {
-            "method": type(self.method).__name__,
+            "method": method_name(self.method),
             "encoder": f"{self.encoder.spec.name} ({self.encoder.spec.fingerprint[:12]})",
             "classes": f"{len(self.class_names)}: {shorten_all(self.class_names, SHOWN)}",
             "images it was fitted on": str(len(self.fitted_on) or "–"),

@@ -86,6 +86,11 @@ class AddedClasses(VectorMethod):
         needed = self._needed(X).sort().values  # at the correction itself, an image stays with its class
         return self._with_last(min(float(self.corrections_[-1]), float(needed[int(LOST * len(needed))])))
 
+    def taken(self, X: Tensor) -> float:
+        """Return the share of (n, d) images that are predicted as the last class."""
+        with torch.no_grad():
+            return float((self._scores(X).argmax(dim=1) == len(self.prototypes_) - 1).double().mean())
+
     def _needed(self, X: Tensor) -> Tensor:
         """(n,) correction of the last class above which it has the highest score, float64."""
         with torch.no_grad():
