@@ -75,7 +75,7 @@ def with_class(
     return made
 
 
-def method_name(method: VectorMethod | TowerMethod) -> str:
+def method_in_words(method: VectorMethod | TowerMethod) -> str:
     """Name of the class of a method, and how many classes were added to it."""
     if not isinstance(method, AddedClasses):
         return type(method).__name__

@@ -20,7 +20,7 @@ from modalign.linalg.rejection import Rejection
 from modalign.methods.contract.tower import TowerMethod
 from modalign.methods.contract.vectors import VectorMethod
 from modalign.model import explaining
-from modalign.model.adding import method_name, with_class
+from modalign.model.adding import method_in_words, with_class
 from modalign.model.evaluating import evaluated, has_images_to_test_on
 from modalign.model.hub.hub_transfer import push
 from modalign.model.persistence import Description, save_model
@@ -277,13 +277,13 @@ class Classifier:
     def __repr__(self) -> str:
         fitted = f"; fitted on {len(self.fitted_on)} images" if self.fitted_on else ""
         return (
-            f"Classifier({method_name(self.method)} on {shorten_repr(self.encoder.spec.name)}, "
+            f"Classifier({method_in_words(self.method)} on {shorten_repr(self.encoder.spec.name)}, "
             f"{len(self.class_names)} classes: {shorten_all(self.class_names)}{fitted})"
         )
 
     def _repr_html_(self) -> str:
         facts = {
-            "method": method_name(self.method),
+            "method": method_in_words(self.method),
             "encoder": f"{self.encoder.spec.name} ({self.encoder.spec.fingerprint[:12]})",
             "classes": f"{len(self.class_names)}: {shorten_all(self.class_names, SHOWN)}",
             "images it was fitted on": str(len(self.fitted_on) or "–"),
