@@ -225,6 +225,17 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model.save(tmp_path_factory.mktemp("given") / "model")
 
 
+def test_classes_of_a_given_model_that_are_left_out_are_named(table: Path, given: Path, tmp_path: Path) -> None:
+    said = r"'nine' of the model is not among the classes; name all classes by classes=…"
+    with pytest.warns(UserWarning, match=said):
+        opened = open_session(
+            table.parent, state=tmp_path / "s", model=given, multi_label=True, thorough=False,
+            classes=[name for name in ma.load(given).class_names if name != "nine"],
+        )  # fmt: skip
+    opened.close()
+    assert "'nine'" in opened.settings.notes[-1]
+
+
 def test_a_session_begins_with_a_given_model_and_goes_on_from_it(table: Path, given: Path, tmp_path: Path) -> None:
     """A class keeps the model until images show it and do not; a class that the model does not have is learned."""
     opened = open_session(table.parent, state=tmp_path / "s", model=given, multi_label=True, thorough=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +25,9 @@ from modalign.core.errors import EncoderMismatchError, InputError, argument
 from modalign.core.features import UNLABELED, Features
 from modalign.core.files import read_json, require_own_folder, write
 from modalign.core.label_matrix import UNKNOWN
-from modalign.core.name_matching import match_names
+from modalign.core.name_matching import match_names, quoted
 from modalign.core.randomness import require_seed
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.items import load_items
 from modalign.data.label_sets import load_label_sets
 from modalign.data.text.descriptions import resolve_templates
@@ -131,6 +133,7 @@ def open_session(
         elif import_labels:
             _import_labels(labeling, items.labels, items.class_names)
         notes = [*items.notes, *(f"{q.id}: {q.reason}" for q in features.quarantined)]
+        notes += [] if classifier is None else _about_model(classifier, labeling)
         if log.dropped:
             notes.append("the last line of the label log was incomplete and is left out")
         title = Path(source).name if isinstance(source, (str, Path)) else "images"
@@ -185,6 +188,17 @@ def _classifier(folder: Path, multi_label: bool, encoder: str | Encoder | None) 
         f"Expected a saved classifier of {'several classes' if multi_label else 'one class'} per image, got "
         f"{type(found).__name__} in '{folder}'; {advice}."
     )
+
+
+def _about_model(model: Classifier | MultiLabelClassifier, labeling: Labeling) -> list[str]:
+    """A note, also as a warning, if classes of the model are not among those of the session."""
+    unused = [name for name in model.class_names if name not in match_names(model.class_names, labeling.state.ever)]
+    if not unused:
+        return []
+    verb = "is" if len(unused) == 1 else "are"
+    note = f"{quoted(unused)} of the model {verb} not among the classes; name all classes by {argument('classes')}"
+    warnings.warn(note, stacklevel=stacklevel_outside())
+    return [note]
 
 
 def _sets_of(
