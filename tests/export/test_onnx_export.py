@@ -172,6 +172,7 @@ def test_predict_py_reads_photos_as_the_library(exported: Export, classifier: Cl
     for name, values in {"real": gray / 255, "signed": gray * 9.0 - 700, "bytes": gray * 1.0}.items():
         Image.fromarray(values.astype(np.float32)).save(tmp_path / f"{name}.tif")
     Image.fromarray(gray.astype(np.int32) * 200).save(tmp_path / "whole.tif")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "turned.tif", tiffinfo={0x0112: 6})
     odd = sorted(tmp_path.iterdir())
     model = predict.Model()
     found = model([predict.open_photo(path) for path in odd])["probabilities"]

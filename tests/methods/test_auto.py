@@ -400,3 +400,15 @@ def test_discriminants_without_text_calibrate_themselves_on_real_features(digit_
         p = torch.from_numpy(method(random_state=0).fit(pool.select(rows)).predict_proba(judged)).double()
         gaps.append(float(p.amax(dim=1).mean()) - np.mean(p.argmax(dim=1).numpy() == judged.labels))
     assert abs(np.mean(gaps)) < 0.15  # untempered, confidence exceeds accuracy by 0.2 and more
+
+
+def test_one_label_per_class_without_text_takes_the_given_candidates() -> None:
+    data = few_shot(shots=1)
+    model = Auto(candidates=["gda", "linear_probe"], random_state=0).fit(data.X, data.y)
+    assert list(model.candidates_) == ["gda", "linear_probe"]
+    assert [row["weight"] for row in model.table_] == [0.5, 0.5]
+    with pytest.raises(InputError, match="did you mean"):
+        Auto(candidates=["linear_prob"]).fit(data.X, data.y)
+    usual = Auto(random_state=0).fit(data.X, data.y)
+    again = Auto(random_state=0, **usual.chosen()).fit(data.X, data.y)
+    np.testing.assert_array_equal(again.scores(data.Xt), usual.scores(data.Xt))

@@ -64,7 +64,7 @@ def export_folders(session: Session) -> Path:
     require_own_folder(target, "sorted images", _CARD, lambda name: False)
     write(make_folder(target) / _CARD, "")  # stays, so that a stopped export is replaced by the next one
     for entry in sorted(target.iterdir()):
-        if entry.is_dir():
+        if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != _CARD:
             entry.unlink()

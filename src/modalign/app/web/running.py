@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 
 import uvicorn
@@ -29,4 +31,10 @@ def run_app(app: ASGIApp, opened: socket.socket, *, drain: int = 5) -> None:
         timeout_graceful_shutdown=drain,
         ws="none",
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
     uvicorn.Server(config).run(sockets=[opened])
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """False for the traceback of a request that was ended after the drain; another line says that it was ended."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

@@ -1,5 +1,6 @@
 """Read photos as the library does, and prepare them for the graph: used by predict.py.  Needs numpy and Pillow."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from PIL import Image, ImageOps
 
 def open_photo(path: str | Path) -> Image.Image:
     """A photo as RGB, upright, on white where it is transparent."""
-    image: Image.Image = Image.open(path)
+    # Pillow maps a gray TIFF that is to be turned from its file in a wrong shape, but not from bytes.
+    image: Image.Image = Image.open(BytesIO(Path(path).read_bytes()))
     bits = int(image.tag_v2.get(258, (16,))[0]) if hasattr(image, "tag_v2") else 16
     image = ImageOps.exif_transpose(image)
     if image.mode == "LAB":

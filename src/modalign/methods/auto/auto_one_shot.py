@@ -62,7 +62,8 @@ class OneShotMixture:
         problem : Problem
             With at least one labeled image.
         candidates : tuple of str, list of str or None
-            Names; None is :data:`ANCHORED`. Zero-shot is added. Not used without text.
+            Names. None is :data:`ANCHORED`, to which zero-shot is added, or without text :data:`WITHOUT_TEXT`. Without
+            text, other names have equal weights.
         seed : int
             Of the candidates.
         deadline : float
@@ -70,7 +71,8 @@ class OneShotMixture:
         """
         X, y = problem.labeled()
         with_text, alone = problem.text is not None, len(X) < len(problem.X)
-        names = candidate_names(candidates, ANCHORED, with_text=True) if with_text else list(WITHOUT_TEXT)[: 2 - alone]
+        usual = ANCHORED if with_text else tuple(WITHOUT_TEXT)[: 2 - alone]
+        names = candidate_names(candidates, usual, with_text=with_text)
         fitted: dict[str, VectorMethod] = {}
         seconds = {}
         for name in names:
@@ -85,8 +87,9 @@ class OneShotMixture:
             temperatures = dict.fromkeys(fitted, 1.0)
             temperature = expected_temperature(fitted["zero_shot"]._scores(X), y)
         else:
-            total = sum(WITHOUT_TEXT[name] for name in fitted)
-            weights = {name: WITHOUT_TEXT[name] / total for name in fitted}
+            parts = WITHOUT_TEXT if fitted.keys() <= WITHOUT_TEXT.keys() else dict.fromkeys(fitted, 1.0)
+            parts = {name: parts[name] for name in fitted}
+            weights = {name: part / sum(parts.values()) for name, part in parts.items()}
             temperatures, temperature = {name: fitted[name].temperature_ for name in fitted}, 1.0
         unknown = {"accuracy": None, "log_loss": None}
         table = [
