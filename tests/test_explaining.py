@@ -231,9 +231,26 @@ def test_maps_are_shown_only_where_the_test_was_passed(zero_shot: Classifier, di
         assert page.count('src="data:image') == 1 + expected
         assert ("deletion test" in found.notes[0]) or found.notes[0] == test.sentence
     assert next(iter(found.maps)) == "six"
+    assert "give images that the model was not fitted on as check=…" in zero_shot.explain(image).notes[0]
     assert max(values.max() for values in found.overlays().values()) <= 255
     assert "3 patch maps" in repr(found)
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_an_explained_class_that_is_not_the_answer_is_told_from_it(
+    zero_shot: Classifier, digits: Items, tmp_path: Path
+) -> None:
+    image = digits.select([41])
+    last = zero_shot.class_names[int(zero_shot.predict_proba(image)[0].argmin())]
+    found, answer = zero_shot.explain(image, label=last.upper()), zero_shot.predict(image)[0].name
+    assert found.subject == f"explained as {last}; the answer is {answer}"
+    assert last not in dict(found.top)
+    assert found.listed == (*found.top, (last, found.probability))
+    page = found.save(tmp_path / "page.html").read_text()
+    assert found.subject in page
+    assert page.index(f">{last}<", page.index("<table")) > 0
+    assert zero_shot.explain(image).subject == answer
+    assert zero_shot.explain(image).listed == zero_shot.explain(image).top
 
 
 def test_an_image_of_the_fit_is_noted_and_is_not_its_own_neighbor(zero_shot: Classifier, digits: Items) -> None:

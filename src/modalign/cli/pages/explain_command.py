@@ -59,9 +59,10 @@ def explain_answers(
         print_json([one.as_dict() for one in found])
         return
     for one in found:
-        closest = ", ".join(f"{name} {100 * p:.1f} %" for name, p in one.top[:3])
-        subject = one.class_name if label is None else f"{label} {100 * one.probability:.1f} %, explained"
-        print_lines(f"{one.id}: {subject} ({'most probable: ' if label is not None else ''}{closest})", err=False)
+        shown = (
+            one.top[:3] if one.class_name in dict(one.top[:3]) else (*one.top[:3], (one.class_name, one.probability))
+        )
+        print_lines(f"{one.id}: {one.subject} ({', '.join(f'{n} {100 * p:.1f} %' for n, p in shown)})", err=False)
         for table in (one.neighbor_table, one.sentence_table):
             if table[1]:
                 print_table(table[0], table[1][:3])

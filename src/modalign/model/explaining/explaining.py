@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.core.errors import InputError, UnknownNameError, argument
+from modalign.core.name_matching import match_names
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
 from modalign.encoders.base import Encoder
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from modalign.model.classifier import Classifier
 
 OTHERS = 2  # classes with a map in addition to the explained one
-UNTESTED = (
-    "No patch map is shown without a deletion test; give images that the model was not fitted on to test it with."
-)
+
+
+def untested() -> str:
+    """Sentence for an explanation without a deletion test."""
+    return (
+        "No patch map is shown without a deletion test; give images that the model was not fitted on as "
+        f"{argument('check')}."
+    )
 
 
 def explained(model: Classifier, image: Any, *, label: str | None, check: Any, labeled: Any) -> Explanation:
@@ -30,19 +36,20 @@ def explained(model: Classifier, image: Any, *, label: str | None, check: Any, l
     items = load_items(image)
     if len(items) != 1:
         raise InputError(f"Expected one image to explain, got {len(items)}; give them one by one.")
-    if label is not None and label not in model.class_names:
+    known = None if label is None else match_names([str(label)], model.class_names).get(str(label))
+    if label is not None and known is None:
         raise UnknownNameError("class", str(label), model.class_names)
     test = check if check is None or isinstance(check, DeletionTest) else model.deletion_test(check)
     predictions = model.predict(items)
     if not len(predictions):
         raise InputError(f"Expected an image that can be decoded, got '{items.ids[0]}'.")
     probabilities = predictions.probabilities[0]
-    k = int(probabilities.argmax()) if label is None else model.class_names.index(label)
+    k = int(probabilities.argmax()) if known is None else model.class_names.index(known)
     maps = _maps(model, items, k, probabilities) if test is not None and test.passed else {}
     x = embed_images(model.encoder, items).vectors[0]
     own = content_hash(items, 0)
     neighbors, sentences = nearest_images(model, x, labeled, own), shares_of_sentences(model, x)
-    notes = [UNTESTED if test is None else test.sentence]
+    notes = [untested() if test is None else test.sentence]
     if own in model.fitted_on:
         notes.append("The model was fitted on this image or validated with it.")
     if not neighbors:

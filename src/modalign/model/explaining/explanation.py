@@ -120,11 +120,25 @@ class Explanation:
     def _repr_html_(self) -> str:
         pictures = "".join(_inline(overlay, name) for name, overlay in self.overlays().items())
         classes = html_table(
-            f"{self.id}: {self.class_name}", ["class", "probability"], [[n, f"{100 * p:.1f} %"] for n, p in self.top]
+            f"{self.id}: {self.subject}", ["class", "probability"], [[n, f"{100 * p:.1f} %"] for n, p in self.listed]
         )
         tables = [html_table("", *table) for table in (self.neighbor_table, self.sentence_table) if table[1]]
         notes = html_table("", ["notes"], [[note] for note in self.notes]) if self.notes else ""
         return f"<div>{_inline(self.image, self.id)}{pictures}</div>{classes}{''.join(tables)}{notes}"
+
+    @property
+    def subject(self) -> str:
+        """The class that is explained and, where it is another one, the answer."""
+        answer = self.top[0][0] if self.top else self.class_name
+        if answer == self.class_name:
+            return answer
+        return f"explained as {self.class_name}; the answer is {answer}"
+
+    @property
+    def listed(self) -> tuple[tuple[str, float], ...]:
+        """Classes and probabilities of ``top``, with those of the explained class."""
+        own = (self.class_name, self.probability)
+        return self.top if own[0] in dict(self.top) else (*self.top, own)
 
     @property
     def neighbor_table(self) -> tuple[list[str], list[list[str]]]:

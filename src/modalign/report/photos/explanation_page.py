@@ -12,7 +12,7 @@ from modalign.core.errors import InputError
 from modalign.core.record import versions
 from modalign.evaluate.metrics import percent
 from modalign.model.explaining import DeletionTest, Explanation
-from modalign.model.explaining.explaining import UNTESTED
+from modalign.model.explaining.explaining import untested
 from modalign.model.explaining.reasons import Neighbor
 from modalign.report.explain import patch_plans
 from modalign.report.page import Page, PageSection
@@ -37,7 +37,7 @@ def save_explanation_page(explanations: Sequence[Explanation], path: str | Path)
         raise InputError("Expected at least one explanation, got none.")
     first = explanations[0]
     alone = len(explanations) == 1
-    one = f"{without_folders(first.id)}: {first.class_name}"
+    one = f"{without_folders(first.id)}: {first.subject}"
     page = Page(
         one if alone else f"{count(len(explanations), 'answer')} explained",
         f"Why the model gave {'this answer' if alone else 'each answer'}, as far as its method can be explained.",
@@ -53,7 +53,7 @@ def save_explanation_page(explanations: Sequence[Explanation], path: str | Path)
 def _add(page: Page, one: Explanation, *, alone: bool) -> None:
     """The image with its maps, then neighbors, sentences and transport plans."""
     name = without_folders(one.id)
-    page.section("Image" if alone else f"{name}: {one.class_name}", _map_text(one), blocks=_pictures(one))
+    page.section("Image" if alone else f"{name}: {one.subject}", _map_text(one), blocks=_pictures(one))
 
     def heading(text: str) -> str:
         return text if alone else f"{name}: {text[0].lower()}{text[1:]}"
@@ -84,15 +84,15 @@ def _map_text(one: Explanation) -> str:
 
 
 def _pictures(one: Explanation) -> list[PageSection]:
-    probability = dict(one.top)
+    probability = dict(one.listed)
     shown = [OverlayPicture(one.image, without_folders(one.id), "input of the encoder", f"the image {one.id}")]
     for name, overlay in one.overlays().items():
-        known = probability.get(name, one.probability if name == one.class_name else None)
+        known = probability.get(name)
         note = "" if known is None else f"{percent(known)} % for the whole image"
         row, column = np.unravel_index(one.maps[name].argmax(), one.maps[name].shape)
         alt = f"map of {name}; the strongest patch is in row {row + 1}, column {column + 1}"
         shown.append(OverlayPicture(overlay, name, note, alt))
-    rows = [[name, f"{percent(p)} %"] for name, p in one.top]
+    rows = [[name, f"{percent(p)} %"] for name, p in one.listed]
     return [Overlays(shown), Table(["class", "probability"], rows)]
 
 
@@ -120,7 +120,7 @@ def _neighbor(neighbor: Neighbor) -> PhotoGroup:
 def _add_test(page: Page, test: DeletionTest | None) -> None:
     """Numbers of the deletion test, or that there was none."""
     if test is None:
-        page.section("Deletion test of the patch maps", UNTESTED)
+        page.section("Deletion test of the patch maps", untested())
         return
     rows = [
         ["whole images", percent(test.whole)],
