@@ -193,6 +193,29 @@ def test_a_frame_without_labels_says_which_columns_are_not_read(tmp_path: Path) 
         assert any("'species'" in note and "unlabeled" in note for note in load_items(source).notes), form
 
 
+@pytest.mark.parametrize("empty", [0, None])
+def test_columns_of_classes_mean_the_same_in_every_form(tmp_path: Path, empty: int | None) -> None:
+    columns = {"cat": [1, 0, empty, 1], "split": ["train", "train", "test", "train"], "dog": [0, 1, 1, 1]}
+    for form, source in in_every_form(tmp_path, columns).items():
+        found = load_label_sets(source)
+        assert found.class_names == ("cat", "dog"), form
+        assert found.matrix.tolist() == [[1, 0], [0, 1], [-1 if empty is None else 0, 1], [1, 1]], form
+        assert len(found.part("test")) == 1
+        assert not any("unlabeled" in note for note in found.items.notes), form
+    assert load_label_sets((tmp_path / "rows.csv").as_uri()).class_names == ("cat", "dog")
+
+
+def test_columns_of_classes_belong_to_the_rows_of_a_frame(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    table(tmp_path, ["x"] * 2)
+    files = [str(tmp_path / name) for name in ("none.jpg", "1.jpg", "0.jpg", "1.jpg")]
+    frame = pandas.DataFrame({"path": files, "cat": [0, 1, 1, 0], "dog": [0, 0, 1, 1]})
+    assert load_label_sets(frame).matrix.tolist() == [[1, 0], [1, 1], [0, 1]]
+    frame["id"] = ["a", "a", "b", "c"]
+    found = load_label_sets(frame)
+    assert dict(zip(found.items.ids, found.matrix.tolist(), strict=True)) == {"a#2": [1, 0], "b": [1, 1], "c": [0, 1]}
+
+
 def test_missing_values_and_arrays_in_frames(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     table(tmp_path, ["x"] * 4)

@@ -137,6 +137,17 @@ def test_cells_that_no_spreadsheet_computes_read_back(sign: str, folder: Path) -
     assert again.class_names == (f"{sign}x", "y")
 
 
+def test_cells_that_differ_by_the_sign_against_formulas_stay_different(folder: Path) -> None:
+    (folder / "0.png").rename(folder / "=a.png")
+    (folder / "1.png").rename(folder / "'=a.png")
+    (folder / "own.csv").write_text("path,label\n'=a.png,=x\n=a.png,'=x\n")
+    found = load_label_sets(folder / "own.csv")
+    assert set(found.items.ids) == {"=a.png", "'=a.png"}
+    assert set(found.class_names) == {"=x", "'=x"}
+    (folder / "own.csv").write_text("path,=x,'=x\n'=a.png,1,0\n=a.png,0,1\n")
+    assert load_label_sets(folder / "own.csv").matrix.tolist() in ([[1, 0], [0, 1]], [[0, 1], [1, 0]])
+
+
 def test_an_unnamed_class_is_absent_in_sets_and_unknown_in_columns(folder: Path) -> None:
     for content, value in ((SETS, 0), (COLUMNS, -1)):
         (folder / "labels.csv").write_text(content, encoding="utf-8")

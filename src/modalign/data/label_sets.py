@@ -15,15 +15,17 @@ import numpy as np
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
-from modalign.core.files import read_text
+from modalign.core.files import plain_path, read_text
 from modalign.core.label_matrix import SEPARATORS, UNKNOWN, check_separable, label_matrix, label_sets
 from modalign.core.labels import places_of
 from modalign.data.copies import learnable
+from modalign.data.interchange.data_frames import TableCells
+from modalign.data.interchange.parquet_tables import unlabeled_cells
 from modalign.data.items import load_items, load_with_sets
 from modalign.data.itemset import Items
 from modalign.data.names import natural_key, read_classes
 from modalign.data.part_columns import find_parts
-from modalign.data.tables import CLASS_CELLS, columns_per_class, path_column, plain_cell, posix_path, table_rows
+from modalign.data.tables import CLASS_CELLS, columns_per_class, path_column, plain_cells, posix_path, table_rows
 
 SEPARATOR = re.compile(f"[{SEPARATORS}]")
 _SET_TABLES = (".csv", ".tsv", ".txt", ".lst", ".parquet", ".pq")
@@ -95,7 +97,8 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
     =======================================  ===================================================================
     a table with a column of labels          names with ``;`` or ``|`` between them; ``;`` alone for no class, and an
                                              empty cell for an image with unknown labels
-    a table with a column per class          1, 0 or −1 (or empty: unknown); other columns: the path, and the part
+    a table with a column per class          1, 0 or −1 (or empty: unknown); other columns: the path, and the part;
+                                             in data frames and Parquet only without a column of labels
     what other programs write                all categories, choices or listed classes of an image
     anything else that ``load_items`` takes  with ``labels``; a folder of class folders has one class per image
     =======================================  ===================================================================
@@ -138,7 +141,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
             raise InputError(f"Expected {argument('labels')} for {len(items)} images, got {len(matrix)} rows.")
         return LabeledSets(replace(items.unlabeled(), class_names=()), matrix, found)
     items, several = load_with_sets(source, split=split)
-    columns = _class_columns(source) if isinstance(source, (str, os.PathLike)) else None
+    columns = _class_columns(source)
     if columns is not None:
         return _of_columns(items, *columns, names)
     if isinstance(source, (str, os.PathLike)) and not several and Path(source).suffix.lower() not in _SET_TABLES:
@@ -210,12 +213,33 @@ def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], nam
     return LabeledSets(own, *label_matrix(matrix, header), complete=False)
 
 
-def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str, list[str]]] | None:
-    """The class columns of a table and, by path, their cells; None for another source or a table without any.
+def _class_columns(source: Any) -> tuple[list[str], dict[str, list[str]]] | None:
+    """The class columns of a table and, by path or id, their cells; None for another source or a table without any.
 
     See :func:`~modalign.data.tables.columns_per_class`.
     """
-    path = Path(source)
+    table = _csv_cells(source) if isinstance(source, (str, os.PathLike)) else None
+    table = table or unlabeled_cells(source)
+    if table is None:
+        return None
+    header, cells, names, used = table
+    _, of_parts = find_parts(header, cells, used, labeled=False)
+    columns = columns_per_class(header, cells, of_parts | used)
+    if not columns:
+        return None
+    found: dict[str, list[str]] = {}
+    for row, name in zip(cells, names, strict=True):
+        labels = [row[k] for k in columns]
+        if found.setdefault(normpath(name), labels) != labels:
+            raise InputError(
+                f"Expected one row of labels per image, the table has two for '{name}' that differ; keep one."
+            )
+    return [header[k] for k in columns], found
+
+
+def _csv_cells(source: str | os.PathLike[str]) -> TableCells | None:
+    """The cells of a CSV file; None for another source."""
+    path = Path(plain_path(source))
     if path.suffix.lower() not in (".csv", ".tsv"):
         return None
     rows = [row for _, row in table_rows(read_text(path, "a table"), path)]
@@ -224,15 +248,5 @@ def _class_columns(source: str | os.PathLike[str]) -> tuple[list[str], dict[str,
         return None
     header, *body = rows
     cells = [[cell.strip() for cell in row] + [""] * (len(header) - len(row)) for row in body if any(row)]
-    _, of_parts = find_parts(header, cells, {where}, labeled=False)
-    columns = columns_per_class(header, cells, of_parts | {where})
-    if not columns:
-        return None
-    found: dict[str, list[str]] = {}
-    for row in cells:
-        labels = [row[k] for k in columns]
-        if found.setdefault(normpath(posix_path(plain_cell(row[where]))), labels) != labels:
-            raise InputError(
-                f"Expected one row of labels per image, '{path.name}' has two for '{row[where]}' that differ; keep one."
-            )
-    return [plain_cell(header[k].strip()) for k in columns], found
+    names = [posix_path(name) for name in plain_cells([row[where] for row in cells])]
+    return plain_cells([title.strip() for title in header]), cells, names, {where}

@@ -123,11 +123,11 @@ def _csv_rows(text: str, path: PurePath, remark: Callable[[str], None]) -> Itera
         cells = [row for _, row in rows]
         part_of, of_parts = find_parts(header, cells, {where, what}, labeled=what is not None)
         remark(unused_columns(header, cells, {where} | of_parts, what))
-    for line, row in rows:
-        if any(text.strip() for text in row):
-            name = plain_cell(row[where]) if len(row) > where else ""
-            label = plain_cell(row[what].strip()) if what is not None and len(row) > what else ""
-            yield line, posix_path(name), label or None, part_of(row)
+    rows = [(line, row) for line, row in rows if any(text.strip() for text in row)]
+    names = plain_cells([cell(row, where) for _, row in rows])
+    labels = plain_cells(["" if what is None else cell(row, what) for _, row in rows])
+    for (line, row), name, label in zip(rows, names, labels, strict=True):
+        yield line, posix_path(name), label or None, part_of(row)
 
 
 def table_rows(text: str, path: PurePath) -> list[tuple[int, list[str]]]:
@@ -215,9 +215,13 @@ def safe_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def plain_cell(text: str) -> str:
-    """Return what :func:`safe_cell` was given."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text
+def plain_cells(texts: Sequence[str]) -> list[str]:
+    """Return what :func:`safe_cell` was given, for the cells of a column.
+
+    Cells that differ stay different: where they would not, the column was not written by it and is left as it is.
+    """
+    plain = [text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text for text in texts]
+    return plain if len(set(plain)) == len(set(texts)) else list(texts)
 
 
 def posix_path(path: str) -> str:

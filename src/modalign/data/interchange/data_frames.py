@@ -10,7 +10,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, require
 from modalign.core.labels import UNLABELED, is_missing
-from modalign.data.interchange.labeled_rows import Label, LabeledRow, listed, one_or_several
+from modalign.data.interchange.labeled_rows import Label, LabeledRow, listed, one_or_several, unique_name
 from modalign.data.inventory import NO_LABEL, Listing
 from modalign.data.names import quoted
 from modalign.data.part_columns import find_parts
@@ -21,6 +21,9 @@ IMAGE_COLUMNS = (
     "filepath", "file_path", "image_path",
 )  # fmt: skip
 
+TableCells = tuple[list[str], Sequence[Sequence[str]], list[str], set[int]]
+"""Header, rows of text, the id of each row, and the columns of images and ids."""
+
 
 def is_frame(source: object) -> bool:
     """Whether an object is a data frame, of pandas or polars."""
@@ -29,7 +32,12 @@ def is_frame(source: object) -> bool:
 
 def list_frame(frame: Any) -> Listing:
     """The images of a data frame; paths are relative to the current folder, ids are in a column ``id`` if any."""
-    return list_columns({str(name): _values(frame, name) for name in frame.columns}, "the data frame")
+    return list_columns(frame_columns(frame), "the data frame")
+
+
+def frame_columns(frame: Any) -> dict[str, list[Any]]:
+    """The columns of a data frame as lists."""
+    return {str(name): _values(frame, name) for name in frame.columns}
 
 
 def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str] = (), base: str = "") -> Listing:
@@ -37,14 +45,12 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     header = list(columns)
     image, label = image_and_label(header, what)
     n = len(columns[image])
-    own = next((name for name in header if column_name(name) == "id"), None)
-    ids = [_name(value, i) for i, value in enumerate(columns[image])] if own is None else map(str, columns[own])
+    ids, used = _ids(columns, image)
     cells: list[Any] = [None] * n if label is None else columns[label]
     if numbered := are_numbers(cells):
         cells = [None if is_missing(value) else int(value) for value in cells]
     labels = [label_of_cell(value, classes) for value in cells]
-    rows = list(zip(*([_cell_text(value) for value in columns[name]] for name in header), strict=True))
-    used = {header.index(name) for name in (image, own) if name is not None}
+    rows = _texts(columns)
     what_column = None if label is None else header.index(label)
     part_of, of_parts = find_parts(header, rows, used | {what_column}, labeled=label is not None)
     parts = [part_of(row) for row in rows]
@@ -52,6 +58,32 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     if note := unused_columns(header, rows, used | of_parts, what_column):
         listing.notes.append(note)
     return listing
+
+
+def cells_of(columns: dict[str, list[Any]], what: str) -> TableCells | None:
+    """The cells of named lists as a table of text has them, and the ids of the rows; None with a column of labels."""
+    header = list(columns)
+    image, label = image_and_label(header, what)
+    if label is not None:
+        return None
+    ids, used = _ids(columns, image)
+    taken = Listing()
+    return header, _texts(columns), [unique_name(name, taken) for name in ids], used
+
+
+def _ids(columns: dict[str, list[Any]], image: str) -> tuple[list[str], set[int]]:
+    """The ids of the rows, and the columns that the images and the ids are in."""
+    header = list(columns)
+    own = next((name for name in header if column_name(name) == "id"), None)
+    used = {header.index(name) for name in (image, own) if name is not None}
+    return [_name(value, i) for i, value in enumerate(columns[image])] if own is None else [
+        *map(str, columns[own])
+    ], used
+
+
+def _texts(columns: dict[str, list[Any]]) -> list[tuple[str, ...]]:
+    """The rows of named lists, as text."""
+    return list(zip(*([_cell_text(value) for value in cells] for cells in columns.values()), strict=True))
 
 
 def image_and_label(columns: Sequence[str], what: str) -> tuple[str, str | None]:

@@ -182,12 +182,13 @@ def listed(
                 raise InputError(f"Expected {wanted} as the label of '{name}' in {what}, got {own!r:.60}.")
         key = class_key(listing, name, label, what)
         blob, reason = blob_of(image, base)
+        name = unique_name(name, listing)  # also of an image that is left out: the number is that of the row
         known = part_called(part)
         strange |= {part} - {""} if not known else set()
         if blob is None:
             listing.refuse(name, reason)
         else:
-            listing.add(unique_name(name, listing), blob, key, known)
+            listing.add(name, blob, key, known)
     if listing.quarantined and not listing.ids:
         missing = quoted([entry.id for entry in listing.quarantined], 2)
         raise InputError(f"Expected image files as {what} names them, none of them is there: {missing}.")

@@ -10,7 +10,15 @@ from pathlib import PurePath
 from typing import IO, Any
 
 from modalign.core.errors import InputError, require
-from modalign.data.interchange.data_frames import columns_of, list_columns
+from modalign.data.interchange.data_frames import (
+    TableCells,
+    cells_of,
+    columns_of,
+    frame_columns,
+    image_and_label,
+    is_frame,
+    list_columns,
+)
 from modalign.data.interchange.labeled_rows import LabeledRow
 from modalign.data.inventory import Listing
 from modalign.data.remote import opened, remote_address
@@ -52,9 +60,24 @@ def list_parquet(path: str) -> Listing:
     """The images of a file, held in memory; paths are relative to it."""
     with opened_parquet(path) as file:
         table = file.read()
-    columns = {name: table[name].to_pylist() for name in table.column_names}
+    columns = _lists(table)
     classes = dataset_class_names(table.schema.metadata)
     return list_columns(columns, f"'{path}'", classes, os.path.dirname(path))
+
+
+def unlabeled_cells(source: Any) -> TableCells | None:
+    """The cells of a data frame or a Parquet file without a column of labels; None for another source."""
+    if is_frame(source):
+        return cells_of(frame_columns(source), "the data frame")
+    if not isinstance(source, (str, os.PathLike)) or not is_parquet(PurePath(source)):
+        return None
+    with opened_parquet(os.fspath(source)) as file:
+        labeled = image_and_label(file.schema_arrow.names, f"'{source}'")[1] is not None
+        return None if labeled else cells_of(_lists(file.read()), f"'{source}'")
+
+
+def _lists(table: Any) -> dict[str, list[Any]]:
+    return {name: table[name].to_pylist() for name in table.column_names}
 
 
 def write_parquet(rows: Sequence[LabeledRow], file: IO[bytes]) -> None:
