@@ -31,7 +31,7 @@ def test_labels_are_read_again_from_what_was_written(digits: Path, tmp_path: Pat
     places = {"coco": digits / "labels.json", "webdataset": tmp_path / "a.tar", "yolo": tmp_path / "b"}
     for format, name in places.items():
         assert cli.run(["convert", str(digits), format, "--out", str(name)]) == 0
-        assert str(name) in capsys.readouterr().out
+        assert f"{name}, 20 images of 10 classes\n" in capsys.readouterr().out
         after = ma.load_items(name)
         found = sorted(after.class_names[label] for label in after.labels)
         assert found == sorted(before.class_names[label] for label in before.labels)
@@ -70,6 +70,18 @@ def test_sets_of_a_model_of_several_classes(tmp_path: Path, own_cache: None) -> 
     assert [image["file_name"] for image in json.loads(out.read_text())["images"]] == ["0.png", "1.png", "2.png"]
 
 
+def test_images_without_labels_are_counted_and_no_folder_is_left_empty(digits: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "0.png").write_bytes(load_digits().read(0))
+    with pytest.warns(UserWarning, match="no image has a class"):
+        assert cli.run(["convert", str(tmp_path / "new"), "coco", "-o", str(tmp_path / "new" / "labels.json")]) == 0
+    assert "1 image of 0 classes, 1 of them unlabeled" in capsys.readouterr().out
+    (tmp_path / "new" / "labels.json").unlink()
+    assert cli.run(["convert", str(tmp_path / "new"), "yolo", "-o", str(tmp_path / "yolo")]) == 2
+    assert "give --model for the answers" in capsys.readouterr().err
+    assert not (tmp_path / "yolo").exists()
+
+
 def test_the_help_names_every_format(capsys) -> None:
     assert cli.run(["convert", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -79,8 +91,8 @@ def test_the_help_names_every_format(capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["pandas", "-o", "OUT"], "known: coco, fiftyone"),
-        (["coc", "-o", "OUT"], "coco"),
+        (["pandas", "-o", "OUT"], "coco, label_studio, parquet or webdataset, got 'pandas'"),
+        (["parquet", "-o", "OUT"], "ends in .parquet"),
         (["coco", "-o", "OUT", "--encoder", "tiny"], "with --model"),
         (["coco", "-o", "OUT", "-m", "nowhere"], "nowhere"),
     ],

@@ -11,7 +11,6 @@ from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import command
 from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.card_names import MULTI_LABEL, holds
-from modalign.core.errors import require_choice
 
 
 @command()
@@ -32,17 +31,28 @@ def convert(
     encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
 ) -> None:
     """Write labels, or the answers of a model, in the form of another program."""
-    from modalign.data.interchange.writing_labels import WRITTEN, convert_labels
+    from modalign.data.interchange.writing_labels import check_conversion, convert_labels, load_to_convert
 
-    require_choice("format", format, WRITTEN)
+    check_conversion(format, out)
     if model is None:
         refuse_unused("with --model", "encoder")
-        print_lines(f"written: {convert_labels(source, format, out)}", err=False)
+        labeled = load_to_convert(source)
+        print_lines(f"written: {convert_labels(labeled, format, out)}, {_counts(labeled)}", err=False)
         return
     images, answers = _answers(source, model, encoder)
     path = convert_labels(images, format, out, predictions=answers)
     print_lines(f"written: {path}, with the answers for {len(answers)} images", err=False)
     report_quarantine(answers.quarantined)
+
+
+def _counts(labeled: Any) -> str:
+    """``20 images of 10 classes, 3 of them unlabeled``."""
+    unknown = labeled.labels < 0 if hasattr(labeled, "labels") else (labeled.matrix < 0).all(axis=1)
+    images, classes = (
+        f"{n} {word if n == 1 else many}"
+        for n, word, many in ((len(labeled), "image", "images"), (len(labeled.class_names), "class", "classes"))
+    )
+    return f"{images} of {classes}" + (f", {unknown.sum()} of them unlabeled" if unknown.any() else "")
 
 
 def _answers(source: Path, model: Path, encoder: str | None) -> tuple[Any, Any]:

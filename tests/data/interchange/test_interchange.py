@@ -388,8 +388,12 @@ def test_a_number_of_fiftyone_outside_the_classes_is_refused(items: Items, tmp_p
 
 
 def test_no_place_or_the_wrong_one_is_refused(items: Items, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="did you mean 'coco'"):
+    with pytest.raises(InputError, match=r"Expected the format .*coco, .* got 'cocoo'"):
         convert_labels(items, "cocoo", tmp_path / "a")
+    with pytest.raises(InputError, match=r"ends in \.tar for webdataset"):
+        convert_labels(items, "webdataset", tmp_path / "a")
+    with pytest.raises(InputError, match=r"Expected images with labels for yolo.* give predictions=…"):
+        convert_labels(replace(items, labels=np.full(len(items), UNLABELED)), "yolo", tmp_path / "a")
     with pytest.raises(InputError, match="a place to write to"):
         convert_labels(items, "coco")
     with pytest.raises(InputError, match="an object is returned"):

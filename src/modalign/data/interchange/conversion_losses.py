@@ -44,6 +44,8 @@ def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None)
         if renamed := [f"'{label}' as '{folder}'" for label, folder in folders.items() if label != folder]:
             more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
             notes.append(f"classes whose names cannot be folders: {', '.join(renamed[:3])}{more}")
+    if format == "coco" and rows and not any(row.names for row in rows):
+        notes.append("no image has a class, so that coco has no categories")
     names = {name for row in rows for name in row.names}
     if format in TABLES and len({name.strip() for name in names}) < len(names):
         notes.append("class names that differ by blanks around them are read as one")

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, current_options
 from modalign.core.features import UNLABELED
 from modalign.core.label_matrix import UNKNOWN, check_separable, label_sets
 from modalign.core.labels import is_missing
+from modalign.core.name_matching import join_alternatives
 from modalign.data.blobs import Blob, BytesBlob, FileBlob, ImageBlob, find_image
 from modalign.data.decoding.sniff import sniff
 from modalign.data.inventory import NO_LABEL, Listing
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from modalign.data.itemset import Items
     from modalign.data.label_sets import LabeledSets
 
+_FOR_SETS = ("coco", "label_studio", "fiftyone", "roboflow", "parquet", "webdataset")
 Label = str | tuple[str, ...] | None
 """Name of a class, or the names of all classes that an image shows; None if unknown."""
 
@@ -100,9 +102,10 @@ class LabeledRow:
             The label is a set of classes.
         """
         if isinstance(self.label, tuple):
+            objects = ["pandas", "polars", "datasets"] if current_options() is None else []  # no command has them
             raise InputError(
-                f"Expected one class per image for this format, '{self.name:.80}' has a set of classes; write coco, "
-                "label_studio, fiftyone, roboflow, parquet, webdataset, pandas, polars or datasets."
+                f"Expected one class per image for this format, '{self.name:.80}' has a set of classes; write "
+                f"{join_alternatives([*_FOR_SETS, *objects])}."
             )
         return self.label
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from modalign.core.errors import InputError, require_choice
+from modalign.core.errors import InputError, argument, current_options
 from modalign.core.files import check_writable, new_folder, replacing, write
+from modalign.core.name_matching import join_alternatives
 from modalign.core.renaming import stacklevel_outside
 from modalign.data.interchange.coco import coco_document
-from modalign.data.interchange.conversion_losses import conversion_losses
+from modalign.data.interchange.conversion_losses import FOLDERS_OF_CLASSES, conversion_losses
 from modalign.data.interchange.data_frames import frame_of, polars_frame_of
 from modalign.data.interchange.fiftyone import write_fiftyone
 from modalign.data.interchange.hub_datasets import to_dataset
@@ -23,6 +24,7 @@ from modalign.data.interchange.parquet_tables import write_parquet
 from modalign.data.interchange.roboflow_classes import write_class_tables
 from modalign.data.interchange.tar_samples import write_tar
 from modalign.data.items import load_items, load_with_sets
+from modalign.data.itemset import Items
 from modalign.data.label_sets import LabeledSets, load_label_sets, note_on_sets
 
 _FOLDERS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str], Path], None]] = {
@@ -36,6 +38,7 @@ _DOCUMENTS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str]], Any]] = {
     "label_studio": lambda rows, names: label_studio_document(rows),
 }
 _FILES = {"parquet": write_parquet, "webdataset": write_tar}
+_ENDINGS = {"parquet": ".parquet", "webdataset": ".tar"}
 _OBJECTS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str]], Any]] = {
     "pandas": lambda rows, names: frame_of(rows),
     "polars": lambda rows, names: polars_frame_of(rows),
@@ -74,7 +77,8 @@ def convert_labels(
     Raises
     ------
     InputError
-        The format is unknown, ``out`` cannot be written, the predictions are of other images, or the format has one
+        The format is unknown, ``out`` cannot be written or has an ending that is not read back, no image has a label
+        for folders of classes, the predictions are of other images, or the format has one
         class per image and an image has a set.
 
     Warns
@@ -90,13 +94,14 @@ def convert_labels(
     >>> convert_labels(load_digits().select(range(20)), "coco", "digits.json").name
     'digits.json'
     """
-    require_choice("format", format, FORMATS)
-    if (out is None) != (format in _OBJECTS):
-        wanted = "no place to write to, since an object is returned" if format in _OBJECTS else "a place to write to"
-        raise InputError(f"Expected {wanted} for '{format}'.")
-    if out is not None:
-        check_writable(out, folder=format in _FOLDERS)
+    check_conversion(format, out, FORMATS)
     names, rows = _named_rows(images, predictions)
+    if format in FOLDERS_OF_CLASSES and rows and not any(row.names for row in rows):
+        answers = argument("predictions") if current_options() is None else argument("model")
+        raise InputError(
+            f"Expected images with labels for {format}, which has a folder per class, got {len(rows)} without; "
+            f"give {answers} for the answers of a model."
+        )
     for note in conversion_losses(rows, format, None if out is None else Path(out)):
         warnings.warn(note, stacklevel=stacklevel_outside())
     if format in _OBJECTS:
@@ -113,17 +118,37 @@ def convert_labels(
     return write(path, json.dumps(_DOCUMENTS[format](rows, names), indent=1, ensure_ascii=False))
 
 
+def check_conversion(format: str, out: str | Path | None, formats: Sequence[str] = WRITTEN) -> None:
+    """Raise unless the format is one of ``formats`` and can be written to ``out``; no image is read."""
+    if format not in formats:
+        raise InputError(f"Expected the format {join_alternatives(formats)}, got '{format}'.")
+    if (out is None) != (format in _OBJECTS):
+        wanted = "no place to write to, since an object is returned" if format in _OBJECTS else "a place to write to"
+        raise InputError(f"Expected {wanted} for '{format}'.")
+    if out is None:
+        return
+    ending = None if format in _FOLDERS else _ENDINGS.get(format, ".json")
+    if ending is not None and Path(out).suffix.lower() != ending:
+        raise InputError(f"Expected a file name that ends in {ending} for {format}, got '{out}'.")
+    check_writable(out, folder=format in _FOLDERS)
+
+
+def load_to_convert(images: Any) -> Items | LabeledSets:
+    """Images with their labels, or with their sets of classes where an image may show several."""
+    if isinstance(images, LabeledSets):
+        return images
+    items, several = load_with_sets(images)
+    return load_label_sets(images) if several or note_on_sets(items) else items
+
+
 def _named_rows(
     images: Any, predictions: AnsweredImages | AnsweredSets | None
 ) -> tuple[list[str], Sequence[LabeledRow]]:
     """The class names and the rows of the images with their labels, or with predictions."""
-    if predictions is None and not isinstance(images, LabeledSets):
-        items, several = load_with_sets(images)
-        if not several and not note_on_sets(items):
-            return list(items.class_names), rows_of(items)
-        images = load_label_sets(images)
     if predictions is None:
-        return list(images.class_names), rows_of_sets(images)
+        labeled = load_to_convert(images)
+        rows = rows_of_sets(labeled) if isinstance(labeled, LabeledSets) else rows_of(labeled)
+        return list(labeled.class_names), rows
     rows = rows_of(images.items if isinstance(images, LabeledSets) else load_items(images, labels=-1), predictions)
     known = getattr(predictions, "class_names", ())
     return list(dict.fromkeys([*known, *(name for row in rows for name in row.names)])), rows  # "none of these" too
