@@ -26,6 +26,7 @@ from modalign.methods.contract.transduction import (
     vector_hashes,
 )
 from modalign.model.persistence import load_model, save_model
+from modalign.report.evaluation import fitted_images_note, save_evaluation_page
 
 METHODS = {
     "auto": {},
@@ -108,6 +109,8 @@ def test_copies_under_other_names_are_recognized_and_evaluated(photos: Path, enc
     result = model.evaluate(photos)
     assert "16 images are among those that the model was fitted on without labels" in result.notes[0]
     np.testing.assert_array_equal(result.probabilities, found.probabilities)
+    assert fitted_images_note(model, result) == ""
+    assert "keeps no list" not in save_evaluation_page(model, result, tmp_path / "page.html").read_text()
 
 
 @given(

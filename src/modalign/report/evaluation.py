@@ -59,7 +59,12 @@ def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str |
         If the page cannot be written.
     """
     accuracy, known = result.accuracy, _known(classifier, result)
-    summary = statements.headline(accuracy.top1, accuracy.n, *known)
+    keeps = _keeps_answers(classifier)  # then the notes of the result count the images of the fit
+    summary = (
+        f"{statements.share_right(accuracy.top1, accuracy.n)}."
+        if keeps
+        else statements.headline(accuracy.top1, accuracy.n, *known)
+    )
     if n := len(result.left_out):
         were = "was" if n == 1 else "were"
         summary += f" {count(n, 'image')} that it was fitted on or validated with {were} left out."
@@ -86,7 +91,7 @@ def save_evaluation_page(classifier: Classifier, result: Evaluation, path: str |
 def fitted_images_note(classifier: Classifier, result: Evaluation) -> str:
     """Return a sentence if the model was, or may have been, fitted on or validated with tested images; else empty."""
     known = _known(classifier, result)
-    if known in ((0, 0), (0, None)):
+    if known in ((0, 0), (0, None)) or _keeps_answers(classifier):
         return ""
     return statements.headline(result.accuracy.top1, result.accuracy.n, *known)
 
@@ -215,6 +220,11 @@ def _known(classifier: Classifier, result: Evaluation) -> tuple[int | None, int 
     if not classifier.fitted_on:
         return None, None
     return len(result.fitted), None if result.validated is None else len(result.validated)
+
+
+def _keeps_answers(classifier: Classifier) -> bool:
+    """Whether the model was fitted without labels and recognizes the images that it was fitted on."""
+    return not classifier.fitted_on and hasattr(classifier.method, "fitted_answers_")
 
 
 def _calibrated_with(classifier: Classifier, result: Evaluation, how: str) -> int | None:

@@ -32,7 +32,7 @@ def headline(accuracy: float, n: int, fitted: int | None, validated: int | None)
     validated : int or None
         Those that were used for validation only. None if this is not recorded.
     """
-    head = f"The model classifies {percent(accuracy)} % of {count(n, 'image')} correctly"
+    head = share_right(accuracy, n)
     if fitted is None:
         return f"{head}. It keeps no list of the images that it was fitted on; some of these may be among them."
     if not fitted + (validated or 0):
@@ -43,6 +43,11 @@ def headline(accuracy: float, n: int, fitted: int | None, validated: int | None)
         uses = ((fitted, "fitted on"), (validated, "validated with"))
         parts = [f"{_were(k)} {use}" for k, use in uses if k]
     return f"{head}, of which {' and '.join(parts)}. The accuracy is therefore not that on new images."
+
+
+def share_right(accuracy: float, n: int) -> str:
+    """The beginning of a sentence: the share of ``n`` images that is classified correctly."""
+    return f"The model classifies {percent(accuracy)} % of {count(n, 'image')} correctly"
 
 
 def _were(n: int) -> str:
