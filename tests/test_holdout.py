@@ -161,3 +161,18 @@ def test_without_labels_there_is_nothing_to_plan() -> None:
         plan_holdout(source, None, "cross", VECTORS, 0)
     with pytest.raises(InputError, match="learns from labeled images"):
         plan_holdout(source, None, "auto", method_class("tip_adapter")(), 0)
+
+
+def test_notes_on_shots_count_the_images_that_are_learned_from() -> None:
+    plan = plan_holdout(items([20, 20, 20]), 8, "auto", VECTORS, 0)
+    assert plan.cross
+    assert plan.notes == (
+        "8 training images per class and up to 4 for validation are cross-fitted: the final model learns from all of "
+        "them, 12 per class",
+    )
+    short = plan_holdout(items([12, 12]), 16, "auto", VECTORS, 0)
+    assert len(short.learn) == 24
+    assert len(short.notes) == 1
+    assert short.notes[0].startswith("2 classes have fewer than 16 training images")
+    assert short.notes[0].count("(12)") == 2
+    assert plan_holdout(items([20, 20, 20]), None, "auto", VECTORS, 0).notes == ()

@@ -187,4 +187,20 @@ def _cross_fitted(items: Items, shots: int | None, pool: np.ndarray, listed: np.
     missing = ENOUGH - len(learn) - len(listed)
     rest = np.setdiff1d(pool, learn).tolist()
     more = Random(seed).sample(rest, missing) if 0 < missing <= len(rest) else []
-    return Holdout(learn, np.array([*listed, *sorted(more)], dtype=np.int64), True, len(pool), split.notes)
+    notes = _about_shots(items, learn, shots)
+    return Holdout(learn, np.array([*listed, *sorted(more)], dtype=np.int64), True, len(pool), notes)
+
+
+def _about_shots(items: Items, learn: np.ndarray, shots: int) -> tuple[str, ...]:
+    """Notes on the images per class that a cross-fitted model learns from, and on classes with fewer than ``shots``."""
+    classes, sizes = np.unique(items.labels[learn], return_counts=True)
+    short = {int(k): int(n) for k, n in zip(classes, sizes, strict=True) if n < shots}
+    notes = shortage(short, shots, items.class_names)
+    if sizes.max(initial=0) <= shots:
+        return notes
+    each = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else str(sizes.max())
+    return (
+        f"{shots} training images per class and up to {_few(shots)} for validation are cross-fitted: the final model "
+        f"learns from all of them, {each} per class",
+        *notes,
+    )
