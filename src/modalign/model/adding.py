@@ -48,7 +48,7 @@ def with_class(
     else:
         added, temperature = _extended(model, text, items), 1.0
     measured: dict[str, Any] = {}
-    remarks = []
+    remarks: list[str] = []
     if check is not None:
         others, remarks = _of_others(model, name, check)
         added, measured["check"] = _bounded(added, torch.tensor(model.encoder.embed_images(others).vectors))
@@ -69,8 +69,11 @@ def with_class(
     for remark in remarks:
         warnings.warn(remark, stacklevel=stacklevel_outside())
     notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit", *remarks]
-    names, additions = [*model.record.get("added", []), name], model.record.get("additions", {}) | {name: measured}
-    changed = {"sentences": texts, "notes": notes, "added": names, "additions": additions}
+    added_names, additions = (
+        [*model.record.get("added", []), name],
+        model.record.get("additions", {}) | {name: measured},
+    )
+    changed = {"sentences": texts, "notes": notes, "added": added_names, "additions": additions}
     made.record = {**model.record, **changed, "outcome": None}  # the accuracy of the fit is that of fewer classes
     return made
 
