@@ -33,6 +33,7 @@ def test_every_candidate_has_a_row_and_a_dash_for_what_was_not_finished(fitted: 
     shown = candidate_rows([*rows, missed])
     assert all(len(row) == len(HEADER) for row in shown)
     assert shown[-1] == ["cmm", "–", "–", "", "3.0"]
+    assert candidate_rows([missed | {"seconds": 0.0}]) == [["cmm", "–", "–", "", ""]]
     assert shown[0][1] == f"{100 * rows[0]['accuracy']:.1f}"
     assert unfinished(rows) is None
     note = unfinished([*rows, missed])

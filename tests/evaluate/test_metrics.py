@@ -174,3 +174,10 @@ def test_full_confidence_falls_into_the_last_bin() -> None:
 def test_mistakes_are_explained(call: object, words: str) -> None:
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_the_legend_explains_the_intervals_that_are_printed() -> None:
+    even, cut = m.Interval(0.5, 0.4, 0.6, 3), m.Interval(0.9, 0.4, 1.0, 3)
+    assert m.interval_legend([even, even]).startswith("± is half the 95 % interval of the mean over 3 seeds")
+    assert m.interval_legend([cut]).startswith("(a to b) is the 95 % interval of the mean")
+    assert "(a to b) is the 95 % interval where it is cut, of the mean" in m.interval_legend([even, cut])

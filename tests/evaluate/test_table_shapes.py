@@ -186,8 +186,10 @@ def test_one_command_runs_the_rows_and_states_their_order(
     assert shape["verdict"] in ("confirmed", "not confirmed", "reversed")
     assert shape["low"] <= shape["difference"] <= shape["high"]
     assert record.read_text().splitlines() == lines, "no run is repeated"
-    assert run_command(["tables", "gpua:3", "--record", str(record)]) == 0
-    assert "Order of rows on letters" in capsys.readouterr().out
+    assert run_command(["tables", "gpua:3", "cmm:1", "--record", str(record)]) == 0
+    printed = capsys.readouterr()
+    assert "Order of rows on letters" in printed.out
+    assert "runs.jsonl' has no run to compare with 'cmm Table 1'\n" in printed.err
 
 
 @pytest.mark.parametrize(

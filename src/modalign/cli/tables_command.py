@@ -13,6 +13,7 @@ from modalign.cli.arguments.assignments import hyperparameters_by_method, words
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.core.name_matching import quoted
 
 if TYPE_CHECKING:
     from modalign.evaluate.publications.table_view import NumberCell, PaperTable
@@ -93,6 +94,9 @@ def tables(
         verdicts = count_verdicts(shape for table in found for shape in table.shapes)
         listed = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
         print_lines(f"Order of rows on other data: {listed}. {SHAPE_LEGEND}", err=False)
+    if record is not None and (alone := [table for table in found if not table.compared]):
+        listed = quoted([f"{table.paper} {table.table}" for table in alone])
+        print_lines(f"note: '{record}' has no run to compare with {listed}")
     if legend := own_legend(found):
         print_lines(legend, err=False)
     for reason, rows_without in reasons.items():

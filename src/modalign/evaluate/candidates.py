@@ -11,7 +11,7 @@ HEADER = ("candidate", "accuracy in %", "log-loss", "weight", "seconds")
 
 
 def candidate_rows(candidates: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Return a row of :data:`HEADER` per candidate; a dash marks candidates that were not finished in time.
+    """Return a row of :data:`HEADER` per candidate: a dash if it was not finished in time, no seconds if not tried.
 
     Parameters
     ----------
@@ -25,10 +25,14 @@ def candidate_rows(candidates: Sequence[dict[str, Any]]) -> list[list[str]]:
             "–" if found["accuracy"] is None else percent(found["accuracy"]),
             "–" if found["log_loss"] is None else f"{found['log_loss']:.3f}",
             f"{found['weight']:.2f}" if found["weight"] else "",
-            f"{found['seconds']:.1f}",
+            f"{found['seconds']:.1f}" if _was_tried(found) else "",
         ]
         for found in candidates
     ]
+
+
+def _was_tried(found: dict[str, Any]) -> bool:
+    return found["accuracy"] is not None or bool(found["weight"] or found["seconds"])
 
 
 def unfinished(candidates: Sequence[dict[str, Any]], not_tried: str = "none") -> str | None:

@@ -72,6 +72,11 @@ class Interval:
         return max(self.high - self.mean, self.mean - self.low)
 
     @property
+    def is_symmetric(self) -> bool:
+        """Whether ± and the half width describe the interval, which is not cut."""
+        return math.isclose(self.high - self.mean, self.mean - self.low, abs_tol=5e-4)
+
+    @property
     def spread(self) -> str:
         """Interval in percent, such as ``86.6 to 100.0``; a phrase if the repetitions give no interval."""
         if self.n == 1:
@@ -84,16 +89,20 @@ class Interval:
         """The mean with ± where the interval is symmetric, and with its ends where it was cut."""
         if self.n == 1:
             return f"{percent(self.mean)} (one run)"
-        if math.isclose(self.high - self.mean, self.mean - self.low, abs_tol=5e-4):
+        if self.is_symmetric:
             return f"{percent(self.mean)} ± {percent(self.half_width)}"
         return f"{percent(self.mean)} ({self.spread})"
 
 
-def interval_legend(intervals: Iterable[Interval], shown: str = "± is half the 95 % interval") -> str:
-    """Return what the printed intervals of means over seeds are intervals of; ``shown`` says how they are printed."""
-    seeds = max((interval.n for interval in intervals), default=1)
-    if seeds == 1:
+def interval_legend(intervals: Iterable[Interval], shown: str = "") -> str:
+    """Return what the printed intervals of means over seeds are intervals of; ``shown`` is another way than ``str``."""
+    repeated = [interval for interval in intervals if interval.n > 1]
+    if not repeated:
         return "Each number is from one run, so there is no interval."
+    seeds, symmetric = max(interval.n for interval in repeated), {interval.is_symmetric for interval in repeated}
+    ends = "(a to b) is the 95 % interval"
+    even = "± is half the 95 % interval" + (f", and {ends} where it is cut," if False in symmetric else "")
+    shown = shown or (even if True in symmetric else ends)
     return (
         f"{shown} of the mean over {seeds} seeds, of the draw of labeled images and of the training (Student's t, cut "
         "at 0 and 100 %). It does not cover the choice of the test images."

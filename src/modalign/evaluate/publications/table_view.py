@@ -65,6 +65,11 @@ class PaperTable:
     shapes: tuple[ShapeStatement, ...] = ()
 
     @property
+    def compared(self) -> bool:
+        """Whether one's own runs are beside a number or give the order of two rows."""
+        return bool(self.shapes) or any(cell.own is not None for cell in self.cells)
+
+    @property
     def cells(self) -> list[NumberCell]:
         """All numbers."""
         return [cell for rows in self.groups.values() for _, row in rows for cell in row if cell is not None]
