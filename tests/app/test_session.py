@@ -140,6 +140,7 @@ def test_points_of_the_curve_are_graded_on_the_same_images_after_a_restart(
 def test_a_refit_of_older_labels_does_not_replace_a_newer_or_thorough_one(
     session: Session, digits: Items, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "request_refit", lambda: None)  # no refits but those below
     answer(session, session.next_rows("both", 20), digits.labels)
     fit, newer = session._fit, []
 
