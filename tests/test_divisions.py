@@ -139,7 +139,7 @@ def test_missing_parts(tmp_path: Path, drawn, encoder, monkeypatch, parts: tuple
 def test_nothing_to_learn_from_is_refused_before_work(tmp_path: Path, drawn, encoder, monkeypatch) -> None:
     source, _, _ = make(tmp_path, drawn, "folders", ("test",))
     seen = Seen(monkeypatch, encoder)
-    with pytest.raises(InputError, match=r"the folders 'test' \(testing\) mark none of the 12 images"):
+    with pytest.raises(InputError, match=r"none of the 12 images is marked as that by the folders 'test' \(testing\);"):
         ma.adapt(source, encoder=encoder)
     assert not seen.names
     model = ma.adapt(source / "test", encoder=encoder, method="zero_shot", shots=1)

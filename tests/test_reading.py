@@ -48,6 +48,7 @@ def test_what_could_block_or_never_end_is_refused_unread(tmp_path: Path, reader)
 def test_a_missing_file_gets_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "names.json").write_text("[]")
     assert "does not exist. Did you mean 'names.json'?" in refusal(tmp_path / "nams.json")
+    assert refusal(tmp_path / "nothing.json").endswith("does not exist.")  # the ending alone is alike
     assert refusal(tmp_path / "absent" / "x").endswith("does not exist.")
     assert "cannot be the name of a file" in refusal("a\0b")
 

@@ -211,7 +211,7 @@ def test_the_command_line_marks_transductive_answers(digits, tmp_path, monkeypat
     assert cli.run(fit) == 0
     told = capsys.readouterr().out
     assert "Estimated images of each class: zero " in told
-    assert "Class sizes may be equal: log Bayes factor -0.0" in told
+    assert "Class sizes may be equal." in told
     for file in (tmp_path / "new").iterdir():
         file.rename(tmp_path / "seen" / f"new-{file.name}")
     assert cli.run(["predict", "model", "seen", "-o", "answers.csv"]) == 0

@@ -100,6 +100,15 @@ def test_descriptions_are_matched_whatever_case_and_blanks(tmp_path: Path) -> No
     assert read_descriptions(file, ["owl", "grand_piano"]) == [["It has eyes."], ["It has keys."]]
 
 
+def test_descriptions_may_be_a_mapping() -> None:
+    described = {"owl": ["It has eyes."], "Sea Horse": ["It swims."]}
+    assert class_sentences(["sea_horse", "owl"], None, described) == [["It swims."], ["It has eyes."]]
+    with pytest.raises(InputError, match="in the given mapping, got none of 'cat'"):
+        read_descriptions(described, ["cat"])
+    with pytest.raises(InputError, match="as a JSON file or a mapping, got int"):
+        read_descriptions(3, ["cat"])  # type: ignore[arg-type]
+
+
 def test_an_exact_name_comes_before_a_similar_one(tmp_path: Path) -> None:
     file = write(tmp_path / "d.json", {"a": ["small"], "A": ["large"]})
     assert read_descriptions(file, ["A", "a"]) == [["large"], ["small"]]

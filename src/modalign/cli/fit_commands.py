@@ -83,7 +83,7 @@ def embed(
         )
         return
     print_lines(f"{len(features)} images, {features.vectors.shape[1]} numbers each, in {out}", err=False)
-    for note in note_on_sets(items):
+    for note in [*items.notes, *note_on_sets(items)]:
         print_lines(f"note: {note}")
     report_quarantine(features.quarantined)
 

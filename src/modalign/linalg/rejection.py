@@ -86,8 +86,8 @@ class Rejection:
         if n < images_needed(level):
             allow = f", or allow {math.ceil(1000 / (n + 1)) / 1000:g} or more" if n else ""
             raise InputError(
-                f"Expected at least {images_needed(level)} held-out images to refuse no more than {level:g} of the "
-                f"known ones, got {n or 'none'}; {advice}{allow}."
+                f"Expected at least {images_needed(level)} held-out images to refuse at most {100 * level:g} % of "
+                f"the images of known classes, got {n or 'none'}; {advice}{allow}."
             )
 
 

@@ -264,5 +264,6 @@ def _nearest(path: Path) -> str:
         names = [entry.name for entry in os.scandir(path.absolute().parent)]
     except OSError:
         return ""
-    close = get_close_matches(path.name, names, n=1, cutoff=0.6)
+    alike = [name for name in names if get_close_matches(path.stem, [Path(name).stem], cutoff=0.6)]
+    close = get_close_matches(path.name, alike, n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -171,5 +171,5 @@ def images_to_test_on(items: Items) -> Items:
     if official is None or not len(official.test):
         return items
     part = items.select(official.test)
-    note = f"tested on the {len(part)} of {len(items)} images that {items.division} mark as test"
+    note = f"tested on the {len(part)} of {len(items)} images that are marked as test by {items.division}"
     return replace(part, notes=(*part.notes, note))

@@ -49,7 +49,7 @@ def sentences(
 def class_sentences(
     class_names: Sequence[str],
     templates: str | Sequence[str] | None = None,
-    descriptions: str | Path | None = None,
+    descriptions: str | Path | Mapping[str, Any] | None = None,
 ) -> list[list[str]]:
     """Return the prompts of each class from templates, a description file, or both.
 
@@ -60,7 +60,7 @@ def class_sentences(
     templates : str, sequence of str or None, default=None
         As for :func:`sentences`. Default without descriptions: :data:`DEFAULT_TEMPLATE` with the grammatical article,
         which published results do not use.
-    descriptions : str, Path or None, default=None
+    descriptions : str, Path, mapping or None, default=None
         As for :func:`read_descriptions`; prompts of templates come first.
     """
     if descriptions is None:
@@ -76,7 +76,7 @@ def class_sentences(
 def sentence_notes(
     class_names: Sequence[str],
     templates: str | Sequence[str] | None = None,
-    descriptions: str | Path | None = None,
+    descriptions: str | Path | Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """Return notes for the user on the prompts of :func:`class_sentences` with the same arguments."""
     notes: tuple[str, ...] = ()
@@ -89,7 +89,9 @@ def sentence_notes(
         ]
         if loose:
             more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
-            notes = (f"classes are described in '{descriptions}' under another spelling: {', '.join(loose[:3])}{more}",)
+            notes = (
+                f"classes are described in {_place(descriptions)} under another spelling: {', '.join(loose[:3])}{more}",
+            )
         if templates is None:
             return notes
     patterns = " ".join(resolve_templates(DEFAULT_TEMPLATE if templates is None else templates))
@@ -120,10 +122,10 @@ def readable(name: str) -> str:
     return " ".join(name.replace("_", " ").split())
 
 
-def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list[str]]:
+def read_descriptions(file: str | Path | Mapping[str, Any], class_names: Sequence[str]) -> list[list[str]]:
     """Read class descriptions of a language model: CuPL's files and HPT's ``description`` files.
 
-    Both are JSON objects, class name → list of sentences. Names are matched by
+    Both are JSON objects, class name → list of sentences; such a mapping is taken as well. Names are matched by
     :func:`~modalign.core.name_matching.match_names`, which ignores a plural s, so that the folders of Caltech-101 match
     CoOp's names. Other classes in the file are ignored.
 
@@ -142,10 +144,10 @@ def read_descriptions(file: str | Path, class_names: Sequence[str]) -> list[list
     for name, value in zip(class_names, found, strict=True):
         lines = [value] if isinstance(value, str) else value
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-            raise InputError(f"Expected a list of sentences for '{name}' in '{file}', got {_shape(value)}.")
+            raise InputError(f"Expected a list of sentences for '{name}' in {_place(file)}, got {_shape(value)}.")
         lines = [" ".join(line.split()) for line in lines if line.strip()]
         if not lines:
-            raise InputError(f"Expected at least one sentence for '{name}' in '{file}', got none.")
+            raise InputError(f"Expected at least one sentence for '{name}' in {_place(file)}, got none.")
         result.append(lines)
     return result
 
@@ -181,8 +183,10 @@ def read_structures(file: str | Path, class_names: Sequence[str]) -> list[list[S
     result = []
     for name, graphs in zip(class_names, found, strict=True):
         if not isinstance(graphs, list) or not graphs:
-            raise InputError(f"Expected a list of graphs for '{name}' in '{file}', got {_shape(graphs)}.")
-        result.append([_structure(graph, f"graph {i + 1} of '{name}' in '{file}'") for i, graph in enumerate(graphs)])
+            raise InputError(f"Expected a list of graphs for '{name}' in {_place(file)}, got {_shape(graphs)}.")
+        result.append(
+            [_structure(graph, f"graph {i + 1} of '{name}' in {_place(file)}") for i, graph in enumerate(graphs)]
+        )
     return result
 
 
@@ -213,22 +217,28 @@ def _structure(graph: Any, where: str) -> Structure:
     )
 
 
-def _read(file: str | Path) -> Any:
+def _place(file: str | Path | Mapping[str, Any]) -> str:
+    return "the given mapping" if isinstance(file, Mapping) else f"'{file}'"
+
+
+def _read(file: str | Path | Mapping[str, Any]) -> Any:
+    if isinstance(file, Mapping):
+        return file
     if not isinstance(file, (str, Path)):
-        raise InputError(f"Expected {argument('descriptions')} as a JSON file, got {type(file).__name__}.")
+        raise InputError(f"Expected {argument('descriptions')} as a JSON file or a mapping, got {type(file).__name__}.")
     return read_json(file, "a JSON file of descriptions")
 
 
-def _by_class(file: str | Path, class_names: Sequence[str]) -> list[Any]:
+def _by_class(file: str | Path | Mapping[str, Any], class_names: Sequence[str]) -> list[Any]:
     """The value of every class in a JSON object keyed by class name."""
     content = _read(file)
     if not isinstance(content, Mapping):
-        raise InputError(f"Expected an object class name → descriptions in '{file}', got {_shape(content)}.")
+        raise InputError(f"Expected an object class name → descriptions in {_place(file)}, got {_shape(content)}.")
     matched = match_names(class_names, content, plural=True)
     missing = [name for name in class_names if name not in matched]
     if missing:
         raise InputError(
-            f"Expected descriptions of all {len(class_names)} classes in '{file}', got none of {quoted(missing)}."
+            f"Expected descriptions of all {len(class_names)} classes in {_place(file)}, got none of {quoted(missing)}."
             + did_you_mean(missing[0], content)
         )
     return [content[matched[name]] for name in class_names]

@@ -177,9 +177,11 @@ def _cells(
         if reason := _hindrance(cls, given):
             left_out.append(LeftOut(name, None, reason))
             continue
-        own = [k for k in budgets(build(name, seeds[0], given, settings[name]), shots, given.text) if k in shots]
+        possible = budgets(build(name, seeds[0], given, settings[name]), shots, given.text)
+        own = [k for k in possible if k in shots]
         if not own:
-            left_out.append(LeftOut(name, None, "it runs with none of the requested numbers of labels"))
+            advice = f"; add 0 to {argument('shots')}" if possible else ""  # which is then [0]
+            left_out.append(LeftOut(name, None, f"it runs with none of the requested numbers of labels{advice}"))
         yield from (GridCell(name, k, seed) for k in own for seed in seeds)
         if not ablations:
             continue

@@ -37,8 +37,8 @@ def _with_train_part(items: Items) -> Items:
         return items
     if not len(official.train):
         raise InputError(
-            f"Expected images to learn from, but {items.division} mark none of the {len(items)} images as that; "
-            "to learn from one of them, give it alone."
+            f"Expected images to learn from, but none of the {len(items)} images is marked as that by "
+            f"{items.division}; to learn from one of them, give it alone."
         )
     if (items.labels[official.train] == UNLABELED).all():
         return items.select(official.train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ def adapt(
     unlabeled: bool = False,
     split: str | Path | Split | None = None,
     templates: str | Sequence[str] | None = None,
-    descriptions: str | Path | None = None,
+    descriptions: str | Path | Mapping[str, Any] | None = None,
     mirror: bool | None = None,
     crops: int = 0,
     random_state: int = 0,
@@ -100,8 +100,8 @@ def adapt(
         used, its validation images are used for validation. See :func:`~modalign.load_items`.
     templates : str, sequence of str or None, default=None
         Sentences with ``{}`` for the class name.
-    descriptions : str, Path or None, default=None
-        A JSON file of sentences per class (CuPL or HPT layout); with templates too, those come first.
+    descriptions : str, Path, mapping or None, default=None
+        Class name → sentences, as a mapping or a JSON file (CuPL or HPT layout); with templates too, those come first.
     mirror : bool or None, default=None
         Also train on mirrored images; None is as in the publication of the method.
     crops : int, default=0
