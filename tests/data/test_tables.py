@@ -153,6 +153,7 @@ def test_a_column_divides(folder: Path, text: str) -> None:
 def test_one_column_of_yes_and_no_divides_all(folder: Path, flag: str, yes: str, no: str) -> None:
     items = read(folder, f"path,label,{flag}\na.jpg,cat,True\nb.jpg,dog,False\n")
     assert items.parts.tolist() == [yes, no]
+    assert items.division == f"the column '{flag}'"
     assert not read(folder, f"path,label,{flag}\na.jpg,cat,17\nb.jpg,dog,23\n").division
 
 

@@ -340,6 +340,12 @@ def test_without_text_zero_shot_is_the_nearest_mean_and_nothing_runs_without_lab
     np.testing.assert_array_equal(own.correct, right)
 
 
+def test_a_method_without_labels_says_how_to_keep_it() -> None:
+    features, text = problem(per_class=8)
+    result = run(features, text, shots=(1,), methods=("zero_shot", "linear_probe"), seeds=1)
+    assert [(e.method, e.reason.partition("; ")[2]) for e in result.left_out] == [("zero_shot", "add 0 to shots=…")]
+
+
 def test_numbers_of_labels_that_the_images_do_not_give_are_left_out_aloud() -> None:
     features, text = problem(per_class=8)  # 4 a class are tested on, 1 is kept to choose on
     result = run(features, text, shots=(0, 1, 2, 4, 8, 16, "all"), methods=("zero_shot", "linear_probe"), seeds=1)

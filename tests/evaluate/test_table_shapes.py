@@ -14,9 +14,10 @@ from modalign.cli import run as run_command
 from modalign.core.errors import InputError
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, read_benchmark_runs
 from modalign.evaluate.metrics import proportion
+from modalign.evaluate.paired import Comparison
 from modalign.evaluate.publications.bench_commands import bench_command
 from modalign.evaluate.publications.shapes.row_claims import printed_rows, row_claims
-from modalign.evaluate.publications.shapes.shape_statements import OwnShapes, count_verdicts
+from modalign.evaluate.publications.shapes.shape_statements import OwnShapes, ShapeStatement, count_verdicts
 from modalign.evaluate.publications.shapes.table_runs import run_tables
 from modalign.evaluate.publications.table_view import find_tables
 from modalign.evaluate.published import published
@@ -149,6 +150,13 @@ def test_rows_are_compared_on_common_seeds_and_on_the_same_images() -> None:
 def test_the_ablations_of_gpua_learn_from_16_images_per_class() -> None:
     (number,) = published(paper="gpua", table="Table 6", method="GPUA, CSLS loss", dataset="average")
     assert "--per-class 16" in bench_command(number)
+
+
+@pytest.mark.parametrize(("half", "words"), [(0.0, "not confirmed (equal)"), (0.1, "not confirmed")])
+def test_rows_that_answer_alike_are_called_equal(half: float, words: str) -> None:
+    (claim,) = row_claims("gpua", "Table 3")
+    own = Comparison(0.0, -half, half, 1.0, 100, False, 0.05)
+    assert ShapeStatement(claim, "letters", "features", "default", 1, own).cells[-1] == words
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,9 @@ def tables(
     ] = None,
     on: Annotated[
         str | None,
-        typer.Option(help="Run the rows on this data first, as for bench, to compare their order: 'digits', vectors."),
+        typer.Option(
+            help="Run the rows on this data first, to compare their order: images, vectors or 'digits', as for bench."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="With --on: number of draws.")] = 3,
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="With --on: as for bench.")] = None,

@@ -58,8 +58,7 @@ def _file_at(base: str, addresses: bool, name: str) -> tuple[str, Blob | None, s
 def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
     """Return the images of a table with content ``text`` and name ``path``; rows are relative to ``base``."""
     listing = Listing()
-    remark = lambda note: listing.notes.extend([note] if note else [])  # noqa: E731
-    rows = _csv_rows(text, path, remark) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
+    rows = _csv_rows(text, path, listing) if path.suffix.lower() in (".csv", ".tsv") else _list_rows(text)
     seen: dict[str, tuple[str | None, str, int]] = {}
     repeated = 0
     for line, name, label, part in rows:
@@ -100,17 +99,18 @@ def list_rows(text: str, path: PurePath, base: str, place: Place) -> Listing:
 def _divide(listing: Listing, values: set[str]) -> None:
     """Set what divides the images: the column of parts, if it contains any, else the folders."""
     if any(listing.parts):
-        listing.division = "a column of the table"
+        listing.division = listing.division or "a column of the table"
         if strange := sorted(value for value in values if value and not part_called(value)):
             listing.notes.append(f"the column of parts also holds {quoted(strange)}: these images are of no part")
     else:
+        listing.division = ""
         if named := sorted(values - {""}):
             listing.notes.append(f"a column that could divide the images is not used, since it holds {quoted(named)}")
         divide_by_folders(listing)
 
 
-def _csv_rows(text: str, path: PurePath, remark: Callable[[str], None]) -> Iterator[tuple[int, str, str | None, str]]:
-    """(line, path, label, part as in the file) of every row; ``remark`` gets a note on the columns, or ""."""
+def _csv_rows(text: str, path: PurePath, listing: Listing) -> Iterator[tuple[int, str, str | None, str]]:
+    """(line, path, label, part as in the file) of every row; the listing gets what the columns say of themselves."""
     rows = table_rows(text, path)
     header = rows[0][1] if rows else []
     if header and has_image_suffix(header[0]):  # no header: the first line is an image
@@ -122,7 +122,11 @@ def _csv_rows(text: str, path: PurePath, remark: Callable[[str], None]) -> Itera
         rows = rows[1:]
         cells = [row for _, row in rows]
         part_of, of_parts = find_parts(header, cells, {where, what}, labeled=what is not None)
-        remark(unused_columns(header, cells, {where} | of_parts, what))
+        if of_parts:
+            listing.division = (
+                f"the column{'s' if len(of_parts) > 1 else ''} {quoted([header[k] for k in sorted(of_parts)])}"
+            )
+        listing.notes += filter(None, [unused_columns(header, cells, {where} | of_parts, what)])
     rows = [(line, row) for line, row in rows if any(text.strip() for text in row)]
     names = plain_cells([cell(row, where) for _, row in rows])
     labels = plain_cells(["" if what is None else cell(row, what) for _, row in rows])

@@ -90,8 +90,9 @@ class ShapeStatement:
     def cells(self) -> list[str]:
         """As a row of a table: claim, protocol, printed and own difference, interval, verdict."""
         own = self.comparison
+        equal = " (equal)" if own.low == own.difference == own.high == 0 else ""
         return [self.sentence, self.tested, signed(self.printed / 100), signed(own.difference), own.interval,
-                self.verdict]  # fmt: skip
+                self.verdict + equal]  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
