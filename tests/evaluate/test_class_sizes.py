@@ -40,11 +40,10 @@ def test_estimates_absent_classes_and_evidence_are_reported() -> None:
         "classes that seem to have no image: 'owl'",
     ]
     assert size_lines(no_outcome(NAMES)) == []
-    assert "class sizes differ: log Bayes factor +" in size_lines(sized([0] * 50, [50.0, 0.0, 0.0]))[-1]
+    assert size_lines(sized([0] * 50, [50.0, 0.0, 0.0]))[-1] == "class sizes differ"
     equal = size_lines(sized([0, 1, 2] * 20, [20.0, 20.0, 20.0]))
     assert len(equal) == 2
-    assert "class sizes may be equal: log Bayes factor -" in equal[-1]
-    assert equal[-1].endswith("KL divergence from them 0.00 nats")
+    assert equal[-1] == "class sizes may be equal"
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=6).filter(any))
