@@ -111,12 +111,16 @@ def test_held_out_images_of_the_other_classes_keep_their_answers(model: Classifi
     checked = kept.record["additions"]["nought"]["check"]
     assert checked["images"] == 900 - len(model.fitted_on)
     assert checked["taken"] <= LOST < checked["taken_before"]
-    with pytest.warns(UserWarning, match=r"left out of check=…: \d+ images labeled as 'seven', \d+ images of the fit"):
+    with pytest.warns(UserWarning, match=r"left out of check=…: \d+ images of 'seven', \d+ images of the fit"):
         named = model.add_class("seven", check=digits)  # where it is a class of its own
     assert (
         named.method.corrections_.tolist()
         == model.add_class("seven", check=without(digits, 7)).method.corrections_.tolist()
     )  # type: ignore[union-attr]
+    sevens = digits.select(np.flatnonzero(digits.labels == 7)[-4:])
+    unlabeled = replace(digits, labels=np.full(len(digits), -1))
+    with pytest.warns(UserWarning, match=r"left out of check=…: 4 images of 'seven'"):
+        model.add_class("seven", sevens, check=unlabeled)  # the given images are not of other classes
     for wrong in (digits.select(range(120)), digits.select(np.flatnonzero(digits.labels == 7))):
         with pytest.raises(InputError, match="not fitted on as check=…"):
             model.add_class("seven", check=wrong)

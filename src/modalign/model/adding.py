@@ -47,13 +47,13 @@ def with_class(
         temperature = model.temperature
     else:
         added, temperature = _extended(model, text, items), 1.0
+    hashes = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
     measured: dict[str, Any] = {}
     remarks: list[str] = []
     if check is not None:
-        others, remarks = _of_others(model, name, check)
+        others, remarks = _of_others(model, name, check, hashes - {""})
         added, measured["check"] = _bounded(added, torch.tensor(model.encoder.embed_images(others).vectors))
         remarks += _about_few(name, measured["check"]["images"])
-    hashes = frozenset() if items is None else frozenset(content_hash(items, i) for i in range(len(items)))
     made = replace(
         model,
         method=added,
@@ -69,12 +69,13 @@ def with_class(
     for remark in remarks:
         warnings.warn(remark, stacklevel=stacklevel_outside())
     notes = [*model.record.get("notes", []), f"the class '{name}' was added without another fit", *remarks]
-    added_names, additions = (
-        [*model.record.get("added", []), name],
-        model.record.get("additions", {}) | {name: measured},
-    )
-    changed = {"sentences": texts, "notes": notes, "added": added_names, "additions": additions}
-    made.record = {**model.record, **changed, "outcome": None}  # the accuracy of the fit is that of fewer classes
+    made.record = model.record | {
+        "sentences": texts,
+        "notes": notes,
+        "added": [*model.record.get("added", []), name],
+        "additions": model.record.get("additions", {}) | {name: measured},
+        "outcome": None,  # the accuracy of the fit is that of fewer classes
+    }
     return made
 
 
@@ -152,11 +153,14 @@ def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedC
     return added.corrected(torch.tensor(model.encoder.embed_images(items).vectors))
 
 
-def _of_others(model: Classifier, name: str, check: Any) -> tuple[Items, list[str]]:
-    """The images to check that the model was not fitted on and that are not labeled as the new class, and notes."""
+def _of_others(model: Classifier, name: str, check: Any, given: frozenset[str]) -> tuple[Items, list[str]]:
+    """The images to check that the model was not fitted on and that are not of the new class, and notes.
+
+    Those of the new class are labeled as it or have the hash of an image that was given for it.
+    """
     items = load_items(check)
     own = [k for k, other in enumerate(items.class_names) if spelling_key(other) == spelling_key(name)]
-    others = [i for i in range(len(items)) if items.labels[i] not in own]
+    others = [i for i in range(len(items)) if items.labels[i] not in own and content_hash(items, i) not in given]
     kept = [i for i in others if content_hash(items, i) not in model.fitted_on]
     if not kept:
         raise InputError(
@@ -164,7 +168,7 @@ def _of_others(model: Classifier, name: str, check: Any) -> tuple[Items, list[st
             f"{len(items)} is left; give others."
         )
     unlabeled = int((items.labels[kept] == UNLABELED).sum())
-    left_out = [(len(items) - len(others), f"labeled as '{name}'"), (len(others) - len(kept), "of the fit")]
+    left_out = [(len(items) - len(others), f"of '{name}'"), (len(others) - len(kept), "of the fit")]
     listed = [f"{_images(n)} {which}" for n, which in left_out if n]
     notes = [f"left out of {argument('check')}: {', '.join(listed)}"] if listed else []
     if unlabeled:
