@@ -88,6 +88,7 @@ def test_what_is_replaced_or_not_learned_from_is_noted(photos: Path, tmp_path: P
     (photos / "sets.csv").write_text("path,labels\ndisc/0.png,a;b\ndisc/1.png,a;c\nsquare/0.png,b\n")
     sets = run("embed", photos / "sets.csv", "-o", tmp_path / "sets.npz").stderr
     assert "2 labels contain ';' or '|', such as 'a;b'" in sets
+    assert "note: skipped 1 file" in run("embed", photos, "-o", tmp_path / "all.npz").stderr
 
 
 def test_every_bad_file_is_listed_and_the_good_ones_embedded(tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_fit_and_evaluate_keep_to_the_parts(tmp_path: Path, drawn, encoder, monk
     assert set(result.ids) == tested
     assert not result.left_out
     assert any("tested on the 12 of 36 images" in note for note in result.notes)
+    assert not any("divided by" in note for note in result.notes), "one note on the parts"
 
 
 @pytest.mark.parametrize("kind", KINDS)

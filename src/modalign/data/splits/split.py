@@ -172,4 +172,5 @@ def images_to_test_on(items: Items) -> Items:
         return items
     part = items.select(official.test)
     note = f"tested on the {len(part)} of {len(items)} images that are marked as test by {items.division}"
-    return replace(part, notes=(*part.notes, note))
+    others = (other for other in part.notes if not other.startswith(f"divided by {items.division}"))  # says the same
+    return replace(part, notes=(*others, note))
