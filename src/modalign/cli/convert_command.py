@@ -11,6 +11,7 @@ from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import command
 from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.card_names import MULTI_LABEL, holds
+from modalign.core.display import n_images
 
 
 @command()
@@ -48,11 +49,9 @@ def convert(
 def _counts(labeled: Any) -> str:
     """``20 images of 10 classes, 3 of them unlabeled``."""
     unknown = labeled.labels < 0 if hasattr(labeled, "labels") else (labeled.matrix < 0).all(axis=1)
-    images, classes = (
-        f"{n} {word if n == 1 else many}"
-        for n, word, many in ((len(labeled), "image", "images"), (len(labeled.class_names), "class", "classes"))
-    )
-    return f"{images} of {classes}" + (f", {unknown.sum()} of them unlabeled" if unknown.any() else "")
+    classes = len(labeled.class_names)
+    shown = f"{n_images(len(labeled))} of {classes} {'class' if classes == 1 else 'classes'}"
+    return shown + (f", {unknown.sum()} of them unlabeled" if unknown.any() else "")
 
 
 def _answers(source: Path, model: Path, encoder: str | None) -> tuple[Any, Any]:

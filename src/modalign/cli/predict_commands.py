@@ -14,6 +14,7 @@ from modalign.cli.options import AsJson, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.card_names import MULTI_LABEL, SEGMENTER, holds
+from modalign.core.display import n_images
 from modalign.core.errors import InputError, require_choice
 
 if TYPE_CHECKING:
@@ -179,8 +180,7 @@ def evaluate(
     if known := fitted_images_note(classifier, result):
         print_lines(f"note: {known}")
     if result.left_out:
-        one = len(result.left_out) == 1
-        images = "1 image" if one else f"{len(result.left_out)} images"
+        images = n_images(len(result.left_out))
         print_lines(f"note: left out {images} that the model was fitted on or validated with")
     report_quarantine(result.quarantined)
 

@@ -53,6 +53,11 @@ def shorten_all(names: Sequence[str], limit: int = 3) -> str:
     return f"{', '.join(shorten_repr(name) for name in names[:limit])}{more}"
 
 
+def n_images(count: int) -> str:
+    """Return ``"1 image"`` or ``"3 images"``."""
+    return "1 image" if count == 1 else f"{count} images"
+
+
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Align columns to their widest cell, in terminal character cells. Nothing is truncated or wrapped."""
     from rich.cells import cell_len

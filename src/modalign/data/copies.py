@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from modalign.core.display import n_images
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.features import UNLABELED
 from modalign.data.blobs import FileBlob, ImageBlob
@@ -128,7 +129,7 @@ def _across(items: Items, groups: Sequence[Sequence[int]]) -> list[str]:
         shared = [group for group in groups if {part, other} <= set(items.parts[group])]
         names = [items.ids[i] for group in shared for i in group if items.parts[i] == part]
         if names:
-            images = "1 image" if len(names) == 1 else f"{len(names)} images"
+            images = n_images(len(names))
             notes.append(f"{images} marked {part} have the bytes of one marked {other}, such as {quoted(names, 2)}")
     return notes
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from modalign.core.display import n_images
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText
 from modalign.core.name_matching import quoted, spelling_key
@@ -99,8 +100,8 @@ def _about_few(name: str, n: int) -> list[str]:
     if n >= needed:
         return []
     return [
-        f"'{name}' may take at most {100 * LOST:.0f} % of the images of other classes, which {_images(n)} cannot test; "
-        f"give at least {needed} as {argument('check')}"
+        f"'{name}' may take at most {100 * LOST:.0f} % of the images of other classes, which {n_images(n)} cannot "
+        f"test; give at least {needed} as {argument('check')}"
     ]
 
 
@@ -108,7 +109,7 @@ def _about_given(name: str, given: dict[str, int] | None) -> list[str]:
     """A note if most of the images of a new class get another answer."""
     if given is None or 2 * given["found"] >= given["images"]:
         return []
-    return [f"{given['found']} of the {_images(given['images'])} given are answered as '{name}'; fit again with them"]
+    return [f"{given['found']} of the {n_images(given['images'])} given are answered as '{name}'; fit again with them"]
 
 
 def _remarks(model: Classifier, name: str, items: Items | None, hashes: frozenset[str]) -> list[str]:
@@ -121,16 +122,12 @@ def _remarks(model: Classifier, name: str, items: Items | None, hashes: frozense
     else:
         refused = [*items.quarantined, *model.encoder.embed_images(items).quarantined]
         if left := list(dict.fromkeys(entry.id for entry in refused)):
-            remarks.append(f"{_images(len(left))} of '{name}' cannot be decoded: {quoted(left, 3)}")
+            remarks.append(f"{n_images(len(left))} of '{name}' cannot be decoded: {quoted(left, 3)}")
     if known := len(hashes & model.fitted_on - {""}):
         remarks.append(
-            f"{_images(known)} of '{name}' {'was' if known == 1 else 'were'} in the fit of the other classes"
+            f"{n_images(known)} of '{name}' {'was' if known == 1 else 'were'} in the fit of the other classes"
         )
     return remarks
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def _extended(model: Classifier, text: ClassText, items: Items | None) -> AddedClasses:
@@ -169,10 +166,10 @@ def _of_others(model: Classifier, name: str, check: Any, given: frozenset[str]) 
         )
     unlabeled = int((items.labels[kept] == UNLABELED).sum())
     left_out = [(len(items) - len(others), f"of '{name}'"), (len(others) - len(kept), "of the fit")]
-    listed = [f"{_images(n)} {which}" for n, which in left_out if n]
+    listed = [f"{n_images(n)} {which}" for n, which in left_out if n]
     notes = [f"left out of {argument('check')}: {', '.join(listed)}"] if listed else []
     if unlabeled:
-        notes.append(f"taken for images of other classes than '{name}': {_images(unlabeled)} without a label")
+        notes.append(f"taken for images of other classes than '{name}': {n_images(unlabeled)} without a label")
     return items.select(kept), notes
 
 

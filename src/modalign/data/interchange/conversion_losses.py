@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from modalign.core.display import n_images
 from modalign.data.blobs import FileBlob
 from modalign.data.interchange.labeled_rows import LabeledRow, file_stem
 from modalign.data.names import quoted
@@ -35,10 +36,10 @@ def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None)
     if parts and format == "fiftyone":
         notes.append(f"{format} has no parts, so that {quoted(parts)} are not told apart")
     if parts and outside and format in (*FOLDERS_OF_CLASSES, "roboflow"):
-        notes.append(f"{_images(outside)} of no part are written as images to learn from")
+        notes.append(f"{n_images(outside)} of no part are written as images to learn from")
     if format in FOLDERS_OF_CLASSES:
         if unlabeled := sum(row.label is None for row in rows):
-            notes.append(f"{_images(unlabeled)} without a class are left out, since {format} has a folder per class")
+            notes.append(f"{n_images(unlabeled)} without a class are left out, since {format} has a folder per class")
         taken: set[str] = set()
         folders = {label: file_stem(label, taken) for label in dict.fromkeys(row.one for row in rows) if label}
         if renamed := [f"'{label}' as '{folder}'" for label, folder in folders.items() if label != folder]:
@@ -51,12 +52,12 @@ def conversion_losses(rows: Sequence[LabeledRow], format: str, out: Path | None)
         notes.append("class names that differ by blanks around them are read as one")
     empty = sum(row.label == () for row in rows)
     if format in ("roboflow", "label_studio") and empty and not any(len(row.names) > 1 for row in rows):
-        notes.append(f"{_images(empty)} of none of the classes are written as {format} has images without labels")
+        notes.append(f"{n_images(empty)} of none of the classes are written as {format} has images without labels")
     if format not in PREDICTIONS and any(row.score is not None for row in rows):
         notes.append(f"the answers of a model in {format} are read like labels")
     if format in DOCUMENTS and out is not None and (away := sum(not _is_beside(row, out) for row in rows)):
         notes.append(
-            f"{away} of {_images(len(rows))} are not at their names beside '{out}'; put it into the folder of the "
+            f"{away} of {n_images(len(rows))} are not at their names beside '{out}'; put it into the folder of the "
             "images, or copy them there"
         )
     return notes
@@ -66,7 +67,3 @@ def _is_beside(row: LabeledRow, document: Path) -> bool:
     """Whether the name of an image, from the folder of a document, leads to its file."""
     place = os.path.normpath(os.path.join(os.path.abspath(document.parent), row.name))
     return isinstance(row.blob, FileBlob) and os.path.normpath(os.path.abspath(row.blob.path)) == place
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"

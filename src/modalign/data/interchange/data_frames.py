@@ -76,9 +76,9 @@ def _ids(columns: dict[str, list[Any]], image: str) -> tuple[list[str], set[int]
     header = list(columns)
     own = next((name for name in header if column_name(name) == "id"), None)
     used = {header.index(name) for name in (image, own) if name is not None}
-    return [_name(value, i) for i, value in enumerate(columns[image])] if own is None else [
-        *map(str, columns[own])
-    ], used
+    if own is not None:
+        return [str(value) for value in columns[own]], used
+    return [_name(value, i) for i, value in enumerate(columns[image])], used
 
 
 def _texts(columns: dict[str, list[Any]]) -> list[tuple[str, ...]]:
