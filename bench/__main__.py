@@ -12,7 +12,7 @@ import sys
 import time
 
 SHORT = {
-    "speed linalg": "transport, ridge and Procrustes beside the plain form",
+    "speed linalg": "transport and Procrustes beside the plain form",
     "speed methods": "few-shot methods beside the plain form",
     "speed gpua": "GPUA's update beside the textbook",
     "label_free --datasets digits --kinds even natural --methods anchored_gaussian gpua --seeds 1":

@@ -1,4 +1,4 @@
-"""Transport, ridge paths and Procrustes compared with reference implementations.
+"""Transport and Procrustes compared with reference implementations.
 
 Both sides run in turns on the same data in the same process; the median of the processor seconds of each is compared,
 after a check that they computed the same. ``python -m bench.speed linalg`` or ``python -m bench.speed_linalg``.
@@ -18,21 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import speed
-from modalign.linalg.procrustes import procrustes_from_factors
-from modalign.linalg.ridge import RidgeFactorization
+from modalign.linalg.procrustes import procrustes
 from modalign.linalg.sinkhorn import sinkhorn
 
 
 def measure(full: bool) -> list[dict[str, Any]]:
-    """One row a comparison; ``full`` repeats the slow sides five times and takes 1,000 classes for ridge."""
+    """One row per comparison; ``full`` repeats the slow sides five times."""
     torch.manual_seed(0)
     makers = (
         small_transport,
         small_transport_without_logarithms,
         tiny_epsilon,
         large_transport,
-        ridge_path,
-        procrustes,
+        procrustes_map,
     )
     with torch.no_grad():
         return [row for maker in makers for row in maker(full)]
@@ -110,27 +108,7 @@ def large_transport(full: bool) -> list[dict[str, Any]]:
     return [row | {"torch_products_a_sweep": row["seconds"] / 100 / (pair / 2)}]
 
 
-def ridge_path(full: bool) -> list[dict[str, Any]]:
-    """20 values of λ from one factorization, against 20 fits of the normal equations."""
-    classes = 1000 if full else 200
-    X = torch.randn(16_000, 512)
-    Y = F.one_hot(torch.arange(16_000) % classes).float()
-    lams = torch.logspace(-2, 5, 20).tolist()
-
-    def repeated(dtype: torch.dtype) -> Tensor:
-        A, B = X.to(dtype), Y.to(dtype)
-        fits = [torch.linalg.solve(A.T @ A + lam * torch.eye(512, dtype=dtype), A.T @ B) for lam in lams]
-        return torch.stack(fits)
-
-    ours = lambda: torch.stack([fit.weight for fit in RidgeFactorization(X).path(Y, lams)])  # noqa: E731
-    title = f"ridge 16,000 × 512, {classes:,} classes, 20 λ: repeated fits in float64"
-    return [
-        compare(title, lambda: repeated(torch.float64), ours, required=4, slow=3 if full else 1),
-        compare("  repeated fits in float32", lambda: repeated(torch.float32), ours, required=0, slow=3 if full else 1),
-    ]
-
-
-def procrustes(full: bool) -> list[dict[str, Any]]:
+def procrustes_map(full: bool) -> list[dict[str, Any]]:
     """GPUA's map: 50,000 images of width 1,280 softly assigned to 100 texts of width 512."""
     Z, Y = F.normalize(torch.randn(50_000, 1280), dim=1), F.normalize(torch.randn(100, 512), dim=1)
     P = (20 * torch.rand(50_000, 100)).softmax(dim=1)
@@ -142,10 +120,10 @@ def procrustes(full: bool) -> list[dict[str, Any]]:
         return U[:, kept] @ Vh[kept]
 
     def thin() -> Tensor:
-        return procrustes_from_factors(centers, Y, rank_tolerance=1e-5).weight
+        return procrustes(centers, Y)
 
     def thin_from_the_start() -> Tensor:
-        return procrustes_from_factors(P.T @ Z, Y, rank_tolerance=1e-5).weight
+        return procrustes(P.T @ Z, Y)
 
     slow = 5 if full else 2
     return [

@@ -5,140 +5,65 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Real
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.linalg.inputs import pair, wide
-from modalign.linalg.linear_map import LinearMap, relative_residual
 
 _CHUNK = 1 << 20  # numbers converted to float64 at a time
 
 
 def procrustes(
-    X: Real[Tensor, "n dx"],
-    Y: Real[Tensor, "n dy"],
-    *,
-    scale: bool = False,
-    intercept: bool = False,
-    complete: bool = False,
-    rotation: bool = False,
-    rank_tolerance: float | None = None,
-) -> LinearMap:
-    r"""Solve the Procrustes problem, :math:`\max_W \langle XW, Y\rangle` over :math:`\lVert W\rVert_2 \le 1`.
+    A: Real[Tensor, "n dx"], B: Real[Tensor, "n dy"], *, complete: bool = False
+) -> Float[Tensor, "dx dy"]:
+    r"""Solve the Procrustes problem, :math:`\max_W \langle AW, B\rangle` over :math:`\lVert W\rVert_2 \le 1`.
 
-    With :math:`X^\top Y = U S V^\top`, the solution is the polar factor :math:`W = U V^\top` over the nonzero singular
-    values. For dx ≤ dy (orthonormal rows) it also minimizes :math:`\lVert XW - Y\rVert_F`; for dx > dy it is a
+    With :math:`A^\top B = U S V^\top`, the solution is the polar factor :math:`W = U V^\top` over the nonzero singular
+    values. For dx ≤ dy (orthonormal rows) it also minimizes :math:`\lVert AW - B\rVert_F`; for dx > dy it is a
     projection followed by a rotation. Directions that the data do not determine are mapped to zero, which is the
     solution of minimum norm.
 
+    W depends on :math:`A^\top B` alone. Under soft assignments P (n, K) of images Z to K texts Y,
+    :math:`Z^\top P Y = (P^\top Z)^\top Y`, so :math:`P^\top Z` and Y with K rows replace Z and PY with n.
+
     Parameters
     ----------
-    X : Tensor of shape (n, dx)
-        Rows to map; row i corresponds to row i of Y.
-    Y : Tensor of shape (n, dy)
+    A : Tensor of shape (n, dx)
+        Rows to map; row i corresponds to row i of B.
+    B : Tensor of shape (n, dy)
         Rows to map to.
-    scale : bool, default=False
-        Multiply W by the least-squares factor, :math:`\langle XW, Y\rangle / \lVert XW\rVert_F^2`.
-    intercept : bool, default=False
-        Center both sides first; the bias then maps one mean to the other.
     complete : bool, default=False
         Complete the undetermined directions so that W has orthonormal rows (dx ≤ dy) or columns (dx ≥ dy), with the map
         nearest to the identity.
-    rotation : bool, default=False
-        Require determinant +1 (dx = dy; implies ``complete``); the least determined direction is flipped if necessary.
-    rank_tolerance : float or None, default=None
-        Singular values below this share of the largest count as zero; default √max(dx, dy) times the precision of the
-        input.
 
     Returns
     -------
-    LinearMap
-        In the wider dtype of X and Y; ``rank`` and ``condition`` are those of XᵀY. SVD in float64, of an n × n core if
-        n < min(dx, dy) (see :func:`procrustes_from_factors`), else of XᵀY: O(n dx dy + dx dy min(dx, dy)).
+    Tensor of shape (dx, dy)
+        W, in the wider dtype of A and B. For n < min(dx, dy), :math:`A^\top B` is not formed: with thin QR,
+        :math:`A^\top = Q_A R_A` and :math:`B^\top = Q_B R_B`, the SVD is that of the core :math:`R_A R_B^\top`, and the
+        cost is O((dx + dy) n² + n³ + dx dy n). Else it is O(n dx dy + dx dy min(dx, dy)). Computed in float64.
 
     Raises
     ------
     InputError
-        The numbers of rows differ, an entry is not finite, or ``rotation`` is requested for dx ≠ dy.
+        The numbers of rows differ, or an entry is not finite.
 
     References
     ----------
     Schönemann, A generalized solution of the orthogonal Procrustes problem, 1966; Higham, Functions of matrices, 2008,
-    section 8.1 (canonical polar decomposition); Kabsch, 1976 (rotation). GPUA, the initial map W₀.
-    """
-    X, Y = pair(X, Y)
-    X, Y = X.detach(), Y.detach()
-    dtype, exact, bias = X.dtype, wide(X.device), None
-    centered_x, centered_y = X, Y
-    if intercept:
-        mean_x, mean_y = X.mean(dim=0, dtype=exact), Y.mean(dim=0, dtype=exact)
-        centered_x, centered_y = (X - mean_x).to(dtype), (Y - mean_y).to(dtype)
-    weight, rank, condition = _polar(centered_x, centered_y, complete, rotation, rank_tolerance)
-    if scale and rank:
-        image = centered_x.to(exact) @ weight
-        weight = weight * ((image * centered_y).sum() / image.square().sum())
-    if intercept:
-        bias = (mean_y - mean_x @ weight).to(dtype)
-    weight = weight.to(dtype)
-    return LinearMap(weight, bias, relative_residual(X, Y, weight, bias), condition, rank)
-
-
-def procrustes_from_factors(
-    A: Real[Tensor, "K dx"],
-    B: Real[Tensor, "K dy"],
-    *,
-    complete: bool = False,
-    rotation: bool = False,
-    rank_tolerance: float | None = None,
-) -> LinearMap:
-    r"""Solve the Procrustes problem of :math:`M = A^\top B` without forming M, for K much smaller than dx and dy.
-
-    Under soft assignments P (n, K) of images Z to K texts Y, :math:`Z^\top P Y = (P^\top Z)^\top Y` has these factors
-    and rank K at most. With thin QR of both, :math:`A^\top = Q_A R_A` and :math:`B^\top = Q_B R_B`, the SVD is that of
-    the K × K core :math:`R_A R_B^\top`.
-
-    Parameters
-    ----------
-    A : Tensor of shape (K, dx)
-        For example PᵀZ.
-    B : Tensor of shape (K, dy)
-        For example the class texts.
-    complete, rotation, rank_tolerance : bool, default=False
-        As in :func:`procrustes`.
-
-    Returns
-    -------
-    LinearMap
-        Without residual. Cost: O((dx + dy) K² + K³ + dx dy K); with ``complete`` plus one SVD of dx × dy.
+    section 8.1 (canonical polar decomposition). GPUA, the initial map W₀.
     """
     A, B = pair(A, B)
-    weight, rank, condition = _polar(A.detach(), B.detach(), complete, rotation, rank_tolerance)
-    return LinearMap(weight.to(A.dtype), None, None, condition, rank)
-
-
-def _polar(A: Tensor, B: Tensor, complete: bool, rotation: bool, tolerance: float | None) -> tuple[Tensor, int, float]:
-    """W (dx, dy) in float64 of M = AᵀB, with the rank and condition of M."""
     dx, dy = A.shape[1], B.shape[1]
     if 0 in (dx, dy):
         raise InputError(f"Expected vectors of width at least 1, got {dx} and {dy}.")
-    if rotation and dx != dy:
-        raise InputError(f"Expected spaces of one width for a rotation, got {dx} and {dy}.")
-    if tolerance is None:
-        tolerance = torch.finfo(A.dtype).eps * math.sqrt(max(dx, dy))
-    elif not 0 <= tolerance < 1:
-        raise InputError(f"Expected rank_tolerance in [0, 1), got {tolerance}.")
-    U, singular, V = _svd_of_product(A, B)
-    largest = float(singular[0])
-    kept = singular > tolerance * largest
-    rank = int(kept.sum())
-    condition = largest / float(singular[rank - 1]) if rank else math.inf
+    U, singular, V = _svd_of_product(A.detach(), B.detach())
+    kept = singular > torch.finfo(A.dtype).eps * math.sqrt(max(dx, dy)) * float(singular[0])
     U, V = U[:, kept], V[:, kept]
-    if complete or rotation:
+    if complete:
         U, V = _completed(U, V)
-    if rotation and float(torch.linalg.slogdet(U @ V.mT).sign) < 0:
-        U = torch.cat([U[:, :-1], -U[:, -1:]], dim=1)
-    return U @ V.mT, rank, condition
+    return (U @ V.mT).to(A.dtype)
 
 
 def _svd_of_product(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from modalign.core.renaming import Formerly
 from modalign.linalg.optimizers import cosine_rates
-from modalign.linalg.procrustes import procrustes, procrustes_from_factors
+from modalign.linalg.procrustes import procrustes
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
@@ -209,7 +209,7 @@ class LFA(VectorMethod):
             typical = round(len(y) / (len(T) - len(absent)))
             absent = absent.repeat_interleave(typical)
             X, y = torch.cat([X, T[absent]]), torch.cat([y, absent])
-        return Lesson(X, y, T, procrustes(X, T[y], complete=True).weight)
+        return Lesson(X, y, T, procrustes(X, T[y], complete=True))
 
     def _recipe(self) -> RefinementSettings:
         rates = cosine_rates(
@@ -276,7 +276,7 @@ class LFA(VectorMethod):
             plan = sinkhorn(-(mapped @ T.T), self.epsilon, rho=rho)
             coupling = plan.coupling
             history.append(coupling.argmax(dim=1))
-            isometry = procrustes_from_factors(coupling.T @ X, T, complete=True).weight
+            isometry = procrustes(coupling.T @ X, T, complete=True)
             mapped = X @ isometry
             stable = len(history) > 2 and bool((history[-1] == history[-2]).all())
         return (

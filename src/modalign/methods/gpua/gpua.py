@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.renaming import OFFICIAL, Formerly
-from modalign.linalg.procrustes import procrustes_from_factors
+from modalign.linalg.procrustes import procrustes
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.estimators.mapping import MappingMethod
 from modalign.methods.contract.parameters import Count, Fraction, NonNegative, Positive, PositiveOrInfinite, Range, Seed
@@ -188,7 +188,7 @@ class GPUA(MappingMethod):
             language = language_map(images, basis)
             W0 = initial_map(found.assignment, inner, language)
         else:
-            W0 = procrustes_from_factors(found.assignment.moments.float(), inner, complete=True).weight
+            W0 = procrustes(found.assignment.moments.float(), inner, complete=True)
         slope = Slope(images, labels, self._ranking(inner), self.batch_size, generator)
         refine, rate = (refine_map, SHARE) if anchored else (descend_unconstrained, ETA)
         refined = refine(slope, W0, steps=self.steps, learning_rate=self.learning_rate or rate)

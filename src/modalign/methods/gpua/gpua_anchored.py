@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modalign.linalg.divergence import divergence_from_uniform
-from modalign.linalg.procrustes import procrustes_from_factors
+from modalign.linalg.procrustes import procrustes
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
 from modalign.methods.anchored.anchored_gaussian import COVERAGE, AnchoredGaussian
 from modalign.methods.contract.team import Team, together
@@ -155,9 +155,9 @@ def initial_map(assignment: Assignment, text: Tensor, language: Tensor) -> Tenso
     mass = assignment.mass[:, None]
     votes = assignment.moments / (mass + IMAGE_PRIOR)  # n_k / (n_k + 2) times the barycenter, also where n_k is 0
     visual = votes.to(text.dtype)
-    return procrustes_from_factors(
+    return procrustes(
         torch.cat([visual, TEXT_VOTES * text @ language.T]), torch.cat([text, text]), complete=True
-    ).weight
+    )
 
 
 def between(language: Tensor, learned: Tensor, weight: float) -> Tensor:
@@ -166,7 +166,7 @@ def between(language: Tensor, learned: Tensor, weight: float) -> Tensor:
 
 
 def _polar(W: Tensor) -> Tensor:
-    return procrustes_from_factors(W.T.contiguous(), torch.eye(W.shape[1], device=W.device), complete=True).weight
+    return procrustes(W.T.contiguous(), torch.eye(W.shape[1], device=W.device), complete=True)
 
 
 def _joint(Z: Tensor, view: Tensor, images: Images) -> Tensor:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, hyperparameter
 from modalign.linalg.optimizers import cosine_rates
-from modalign.linalg.procrustes import procrustes_from_factors
+from modalign.linalg.procrustes import procrustes
 from modalign.linalg.ranking import distance
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.transduction import Likeliest, likeliest
@@ -101,7 +101,7 @@ def _sinkhorn(scores: Tensor) -> Tensor:
 def initial_map_official(Z: Tensor, labels: Tensor, Y: Tensor) -> Tensor:
     """(d_v, d_t) Procrustes map of hard labels, blended with the identity."""
     sums = Z.new_zeros(len(Y), Z.shape[1]).index_add_(0, labels, Z)
-    W = procrustes_from_factors(sums, Y).weight
+    W = procrustes(sums, Y)
     size = min(W.shape)
     W[:size, :size] = (1 - IDENTITY) * W[:size, :size] + IDENTITY * torch.eye(size, device=W.device)
     return W
