@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from modalign.methods.cmm.cmm import CMM
 from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
-from modalign.methods.cmm.cmm_training import Schedule, train_cmm
+from modalign.methods.cmm.cmm_training import CMMRun, Schedule
 from modalign.methods.contract.training_steps import batch_order
 
 SIZES = ((512, 100, 1600, 4000), (1024, 1000, 16_000, 800))  # d, classes, images, steps measured by default
@@ -126,8 +126,9 @@ def _double_difference(d: int, classes: int, n: int) -> float:
     schedule = Schedule()
     order = batch_order(n, 8, schedule.steps, torch.Generator().manual_seed(1))
     expected = torch.tensor(list(plain_steps(X, y, weight, text, order, schedule, None)), dtype=torch.float64)
-    found = train_cmm(CMMParameters([weight], text, Objective()), X, y, order, schedule).losses
-    return (found - expected).abs().max().item()
+    run = CMMRun(CMMParameters([weight], text, Objective()), X, y, order, schedule)
+    run.advance(schedule.steps)
+    return (run.record().losses - expected).abs().max().item()
 
 
 def _measure(d: int, classes: int, n: int, steps: int) -> dict[str, Any]:
@@ -138,19 +139,18 @@ def _measure(d: int, classes: int, n: int, steps: int) -> dict[str, Any]:
     losses: dict[bool | None, list[float]] = {fused: [] for fused in loops}
     seconds = dict.fromkeys(loops, 0.0)
 
-    def take_turns(done: int) -> None:
-        """Between two stretches of ours: let each plain loop do the same stretch."""
+    run, ours = CMMRun(CMMParameters([weight], text, Objective()), X, y, order, schedule), 0.0
+    for done in range(STRETCH, steps + 1, STRETCH):  # ours and each plain loop in turns
+        started = time.process_time()
+        run.advance(done)
+        ours += time.process_time() - started
         for fused, loop in loops.items():
             started = time.process_time()
             with torch.enable_grad():
                 losses[fused] += [next(loop) for _ in range(STRETCH)]
             seconds[fused] += time.process_time() - started
 
-    learner = CMMParameters([weight], text, Objective())
-    started = time.process_time()
-    record = train_cmm(learner, X, y, order, schedule, take_turns, range(STRETCH, steps + 1, STRETCH))
-    ours = time.process_time() - started - sum(seconds.values())
-    difference = (record.losses - torch.tensor(losses[None])).abs().max().item()
+    difference = (run.record().losses - torch.tensor(losses[None])).abs().max().item()
     return {
         "d": d,
         "classes": classes,

@@ -26,7 +26,7 @@ from torch import Tensor
 from bench import speed
 from bench.pillow import pillow
 from modalign.core.randomness import generator
-from modalign.data.augment import OPERATIONS, rand_augment_each
+from modalign.data.augment import OPERATIONS, rand_augment
 from modalign.data.decoding.decode import decode
 from modalign.data.views import center, cut, empty_views, random_rectangles, random_squares, to_pixels
 from modalign.encoders.preprocess import Preprocessing
@@ -66,7 +66,7 @@ def ours(i: int, data: bytes, views: Tensor) -> Tensor:
     cut(picture, squares, SIZE, out=views[:CROPS])
     views[CROPS] = center(picture, SIZE)
     strong = cut(picture, rectangle, SIZE)
-    views[-1:] = rand_augment_each(strong.flip(-1) if mirrored else strong, [rest], magnitude=MAGNITUDE)
+    views[-1:] = rand_augment(strong.flip(-1) if mirrored else strong, [rest], magnitude=MAGNITUDE)
     return views
 
 

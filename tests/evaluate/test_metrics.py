@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, recall_score
 
 from modalign.core.errors import InputError
 from modalign.evaluate import metrics as m
@@ -49,18 +49,6 @@ def test_accuracy_has_counts_and_percents(rng: np.random.Generator) -> None:
 
 def test_accuracy_takes_names_as_well_as_numbers() -> None:
     assert m.accuracy(["cat", "dog", "cat"], ["cat", "cat", "cat"]).top1 == pytest.approx(2 / 3)
-
-
-def test_top_k_is_scikit_learns_where_no_scores_are_equal(rng: np.random.Generator) -> None:
-    y, scores = rng.integers(0, 6, 300), rng.normal(size=(300, 6))
-    for k in range(1, 6):
-        assert m.top_k_accuracy(y, scores, k).top1 == pytest.approx(top_k_accuracy_score(y, scores, k=k))
-    assert m.top_k_accuracy(y, scores, 6).top1 == 1
-
-
-def test_top_1_is_argmax_even_with_ties(rng: np.random.Generator) -> None:
-    y, scores = rng.integers(0, 3, 300), rng.integers(0, 2, (300, 3))
-    assert m.top_k_accuracy(y, scores, 1) == m.accuracy(y, scores.argmax(axis=1))
 
 
 def test_confusion_is_the_count_of_pairs(rng: np.random.Generator) -> None:
@@ -161,8 +149,6 @@ def test_full_confidence_falls_into_the_last_bin() -> None:
         (lambda: m.proportion(3, 2), "3 of 2"),
         (lambda: m.confusion([0, 5], [0, 1], 3), "labels in 0…2"),
         (lambda: m.confusion([0, 1], [0, 9], 3), "predictions in 0…2"),
-        (lambda: m.top_k_accuracy([0], [[0.1, 0.2]], 3), "k in 1…2"),
-        (lambda: m.top_k_accuracy([0], [[np.nan, 0.2]], 1), "NaN"),
         (lambda: m.mean_interval([]), "at least one finite"),
         (lambda: m.mean_interval([0.5, np.nan]), "at least one finite"),
         (lambda: m.harmonic_mean(-1, 0.5), "at least 0"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modalign.core.errors import InputError
-from modalign.linalg.prototypes import class_means, soft_prototypes, text_prototypes
+from modalign.linalg.prototypes import class_means, text_prototypes
 from modalign.linalg.similarity import unit
 
 
@@ -69,30 +69,7 @@ def test_wrong_labels_are_refused(y, message):
         class_means(torch.randn(3, 4), y, 2)
 
 
-def test_soft_prototypes_of_hard_assignments_are_means():
-    X, y = torch.randn(30, 6), torch.arange(30) % 4
-    got = soft_prototypes(torch.nn.functional.one_hot(y, 4).float(), X)
-    assert torch.allclose(got, torch.stack([X[y == c].mean(dim=0) for c in range(4)]), atol=1e-6)
-
-
-def test_scale_of_a_column_of_weights_does_not_matter_and_an_empty_one_gives_zero():
-    P, X = torch.rand(30, 4), torch.randn(30, 6)
-    P[:, 2] = 0
-    got = soft_prototypes(P, X)
-    assert torch.allclose(soft_prototypes(P * torch.tensor([1.0, 7.0, 3.0, 0.1]), X), got, atol=1e-5)
-    assert torch.equal(got[2], torch.zeros(6))
-
-
-@pytest.mark.parametrize("bad", ["P", "X"])
-def test_nan_is_refused_wherever_it_hides(bad):
-    P, X = torch.rand(30, 4), torch.randn(30, 6)
-    (P if bad == "P" else X)[17, 2] = float("nan")
-    with pytest.raises(InputError, match="NaN or infinity"):
-        soft_prototypes(P, X)
-
-
 def test_half_precision_comes_back_as_float32():
     X, y = torch.randn(8, 4), torch.arange(8) % 2
     assert torch.equal(class_means(X.bfloat16(), y, 2), class_means(X.bfloat16().float(), y, 2))
     assert text_prototypes(X.half()).dtype == torch.float32
-    assert soft_prototypes(torch.rand(8, 2).half(), X.half()).dtype == torch.float32

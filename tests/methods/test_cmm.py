@@ -19,7 +19,7 @@ from modalign.methods.baselines.zero_shot import ZeroShot
 from modalign.methods.cmm.cmm import CMM
 from modalign.methods.cmm.cmm_parameters import CMMParameters, Objective
 from modalign.methods.cmm.cmm_selection import CAREFUL
-from modalign.methods.cmm.cmm_training import Schedule, train_cmm
+from modalign.methods.cmm.cmm_training import CMMRun, Schedule
 from modalign.methods.contract.training_steps import batch_order
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "clip-vitb32"
@@ -103,8 +103,9 @@ def test_the_paper_preset_trains_on_all_images_to_the_end(validation):
     X, text = (F.normalize(torch.from_numpy(a), dim=1) for a in (data.X, data.text))
     learner = CMMParameters([start], text, Objective())
     order = batch_order(40, 8, 300, generator)
-    record = train_cmm(learner, X, torch.from_numpy(data.y), order, Schedule(300))
-    np.testing.assert_allclose(model.losses_, record.losses, rtol=1e-5, atol=1e-6)
+    run = CMMRun(learner, X, torch.from_numpy(data.y), order, Schedule(300))
+    run.advance(300)
+    np.testing.assert_allclose(model.losses_, run.record().losses, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.weights_[0], learner.weights[0], atol=1e-6)
     np.testing.assert_allclose(model.prototypes_, F.normalize(learner.text, dim=1), atol=1e-6)
     assert model.diagnosis_["chosen_on"] == ("validation" if validation else "nothing")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from modalign.methods.cmm.cmm_parameters import CMMParameters, CMMStack, Objective
-from modalign.methods.cmm.cmm_training import CMMRun, Schedule, map_rows, train_cmm
+from modalign.methods.cmm.cmm_training import CMMRun, Record, Schedule, map_rows
 from modalign.methods.contract.training_steps import batch_order
 
 
@@ -115,6 +115,13 @@ def plain_run(X, y, weights, T, order, schedule: Schedule, aim: Objective):
     return model, torch.tensor(losses)
 
 
+def trained(learner: CMMParameters, X, y, order, schedule: Schedule) -> Record:
+    """The record of a whole run; the result is in ``learner``."""
+    run = CMMRun(learner, X, y, order, schedule)
+    run.advance(len(order))
+    return run.record()
+
+
 @pytest.mark.parametrize(("layers", "learning_rate"), [(1, 1e-4), (1, 3e-3), (3, 1e-3)])
 def test_a_run_equals_the_plain_loop_at_every_step(layers, learning_rate):
     X, y, T, weights = problem(n=70, d=32, C=11, layers=layers, dtype=torch.float32)
@@ -122,7 +129,7 @@ def test_a_run_equals_the_plain_loop_at_every_step(layers, learning_rate):
     order = batch_order(len(X), 8, schedule.steps, torch.Generator().manual_seed(3))
     model, expected = plain_run(X, y, weights, T, order, schedule, Objective())
     learner = CMMParameters(weights, T, Objective())
-    record = train_cmm(learner, X, y, order, schedule)
+    record = trained(learner, X, y, order, schedule)
     assert (record.losses - expected).abs().max() < 1e-4
     assert expected[-50:].mean() < 0.95 * expected[:50].mean()  # it learned something that could have come apart
     torch.testing.assert_close(learner.text, model.text.data, rtol=0, atol=1e-4)
@@ -176,26 +183,25 @@ def test_batches_go_through_all_rows_before_any_comes_again():
     assert batch_order(30, 8, 0, torch.Generator()).shape == (0, 8)
 
 
-def test_observers_get_the_parameters_after_the_requested_steps():
+def test_a_run_can_be_paused_after_any_step():
     X, y, T, weights = problem(dtype=torch.float32)
     order = batch_order(len(X), 8, 130, torch.Generator().manual_seed(0))
-    seen = {}
     learner = CMMParameters(weights, T, Objective())
-    train_cmm(
-        learner, X, y, order, Schedule(steps=130), lambda s: seen.update({s: learner.flat.clone()}), {1, 64, 65, 130}
-    )
-    assert sorted(seen) == [1, 64, 65, 130]
-    torch.testing.assert_close(seen[130], learner.flat, rtol=0, atol=0)
-    short = CMMParameters(weights, T, Objective())
-    train_cmm(short, X, y, order[:65], Schedule(steps=130))
-    torch.testing.assert_close(short.flat, seen[65], rtol=0, atol=0)
+    paused, seen = CMMRun(learner, X, y, order, Schedule(steps=130)), {}
+    for step in (1, 64, 65, 130):
+        paused.advance(step)
+        seen[step] = learner.flat.clone()
+    for step, expected in seen.items():
+        short = CMMParameters(weights, T, Objective())
+        trained(short, X, y, order[:step], Schedule(steps=130))
+        torch.testing.assert_close(short.flat, expected, rtol=0, atol=0)
 
 
 def test_zero_rows_and_zero_texts_give_no_nan():
     X, y, T, weights = problem(dtype=torch.float32)
     X[3], T[2] = 0, 0
     learner = CMMParameters(weights, T, Objective())
-    record = train_cmm(learner, X, y, batch_order(len(X), 8, 40, torch.Generator().manual_seed(0)), Schedule(steps=40))
+    record = trained(learner, X, y, batch_order(len(X), 8, 40, torch.Generator().manual_seed(0)), Schedule(steps=40))
     assert torch.isfinite(learner.flat).all()
     assert torch.isfinite(record.losses).all()
 
@@ -204,9 +210,9 @@ def test_share_of_active_triplets():
     """With margin 1 the hinge stays active until the cosines differ by more than 1, which unit noise never does."""
     X, y, T, weights = problem(dtype=torch.float32)
     order = batch_order(len(X), 8, 20, torch.Generator().manual_seed(0))
-    always = train_cmm(CMMParameters(weights, T, Objective()), X, y, order, Schedule(steps=20))
+    always = trained(CMMParameters(weights, T, Objective()), X, y, order, Schedule(steps=20))
     assert always.triplet_active.tolist() == [1.0] * 20
-    partly = train_cmm(CMMParameters(weights, T, Objective(margin=0.1)), X, y, order, Schedule(steps=20))
+    partly = trained(CMMParameters(weights, T, Objective(margin=0.1)), X, y, order, Schedule(steps=20))
     assert 0 < partly.triplet_active.mean() < 1
 
 

@@ -27,10 +27,31 @@ from modalign.segmentation.mask_png import class_colors, mask_png, read_mask, re
 from modalign.segmentation.mask_run import segment_to_folder
 from modalign.segmentation.overlay import colored, legend_entries, overlay
 from modalign.segmentation.photos import pixels_of, read_photos
-from modalign.segmentation.rle import class_runs, compress_counts, decode_counts, expand_counts
+from modalign.segmentation.rle import class_runs, compress_counts
 from modalign.segmentation.windows import Sliding
 
 maps = arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.sampled_from([0, 1, 2, 7, 255]))
+
+
+def decode_counts(counts: list[int], size: list[int] | tuple[int, ...]) -> np.ndarray:
+    """The binary mask (H, W) of run lengths of zeros and ones in turn, column by column."""
+    height, width = size
+    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(width, height).T
+
+
+def expand_counts(text: str) -> list[int]:
+    """The counts of COCO's compressed form."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        group = ord(character) - 48
+        value |= (group & 31) << shift
+        shift += 5
+        if not group & 32:
+            value -= (group & 16) << (shift - 4)  # sign extension
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value = shift = 0
+    return counts
 
 
 @given(labels=maps)
@@ -64,14 +85,6 @@ def test_compressed_run_lengths_are_those_of_coco() -> None:
         for value, counts in class_runs(labels):
             own = api.encode(np.asfortranarray((labels == value).astype(np.uint8)))
             assert compress_counts(counts) == own["counts"].decode()
-
-
-def test_damaged_run_lengths_are_refused() -> None:
-    for text in ("~", "a", "5P"):
-        with pytest.raises(InputError):
-            expand_counts(text)
-    with pytest.raises(InputError, match="sum to 2 · 3, got the sum 7"):
-        decode_counts([5, 2], (2, 3))
 
 
 def test_the_palette_is_that_of_pascal_voc() -> None:

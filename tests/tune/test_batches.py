@@ -13,7 +13,7 @@ from PIL import Image
 import modalign as ma
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.randomness import generator
-from modalign.data.augment import OPERATIONS, rand_augment, rand_augment_each
+from modalign.data.augment import OPERATIONS, rand_augment
 from modalign.data.digits import load_digits
 from modalign.data.items import Items, load_items
 from modalign.data.views import cut, random_rectangles
@@ -93,12 +93,12 @@ def test_rectangles_are_cut_from_the_whole_picture_and_never_mirrored(encoder, i
         assert torch.equal(batches.pictures([i])[0], picture)
 
 
-def test_rand_augment_of_each_is_that_of_one_alone():
+def test_rand_augment_of_a_batch_is_that_of_each_picture_alone():
     draws = torch.Generator().manual_seed(0)
     batch = torch.randint(256, (40, 3, 9, 11), generator=draws, dtype=torch.uint8)
-    together = rand_augment_each(batch, [torch.Generator().manual_seed(i) for i in range(40)])
+    together = rand_augment(batch, [torch.Generator().manual_seed(i) for i in range(40)])
     for i in range(40):
-        alone = rand_augment(batch[i : i + 1], generator=torch.Generator().manual_seed(i))
+        alone = rand_augment(batch[i : i + 1], [torch.Generator().manual_seed(i)])
         assert torch.equal(together[i], alone[0])
     assert len(OPERATIONS) == 14
     assert not torch.equal(together, batch)

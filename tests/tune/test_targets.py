@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 from modalign.core.errors import InputError, MissingExtraError
 from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.prompts import accounting, count_parameters
-from modalign.tune.targets import KAdaptation, LayerNorms, LoRA, target
+from modalign.tune.targets import KAdaptation, LayerNorms, target
 
 NAMES = ("layer_norms", "lora", "k_adaptation")
 COUNTS = {"layer_norms": 39_936, "lora": 147_456, "k_adaptation": 40_960}
@@ -134,8 +134,6 @@ def test_a_sentence_where_peft_is_absent(monkeypatch):
     without_peft(monkeypatch)
     with pytest.raises(MissingExtraError, match=r"'peft'.*pip install 'modalign\[lora\]'"):
         target("lora", vision, generator=torch.Generator())
-    with pytest.raises(MissingExtraError, match=r"'peft'.*pip install 'modalign\[lora\]'"):
-        LoRA(vision, start=False).to_peft()
 
 
 def test_other_names():

@@ -13,7 +13,15 @@ from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.prompts import count_parameters
 from modalign.tune.updates import KAdaptation, LoRA
 
-ALL = ("q", "k", "v", "out", "fc1", "fc2")
+PEFT_NAMES = {  # of the maps in a layer of ``transformers``' CLIP
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "out": "self_attn.out_proj",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+ALL = tuple(PEFT_NAMES)
 
 
 def drawn(module, seed=4):
@@ -53,7 +61,16 @@ def test_lora_is_what_peft_makes_of_a_copy_of_the_model(maps):
     peft = pytest.importorskip("peft", reason="LoRA is the extra lora")
     vision = VisionTower.of(small_clip())
     module = drawn(LoRA(vision, rank=3, alpha=6.0, maps=maps, start=False))
-    configuration, weights = module.to_peft()
+    configuration = peft.LoraConfig(
+        r=3,
+        lora_alpha=6.0,
+        target_modules=rf"vision_model\.encoder\.layers\.\d+\.({'|'.join(PEFT_NAMES[part] for part in maps)})",
+    )
+    weights = {}
+    for key, value in module.items():
+        layer, part, factor = key.split("_")
+        path = f"base_model.model.vision_model.encoder.layers.{layer}.{PEFT_NAMES[part]}.lora_{factor}.weight"
+        weights[path] = value.detach()
     theirs = peft.get_peft_model(small_clip(), configuration).eval()
     assert set(peft.get_peft_model_state_dict(theirs)) == set(weights)
     peft.set_peft_model_state_dict(theirs, weights)

@@ -1,4 +1,4 @@
-"""Strong augmentation of 8-bit image batches in torch: RandomResizedCrop, flip and RandAugment.
+"""RandAugment of 8-bit image batches in torch.
 
 Every operation computes the same result as in Pillow (``ImageEnhance``, ``ImageOps``, ``Image.transform``), batched.
 Source: Cubuk et al., RandAugment, CVPR Workshops 2020; ranges as in torchvision.
@@ -12,62 +12,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import pad
-
-from modalign.core.errors import InputError
-from modalign.data.views import _check, cut, random_rectangles
-
-
-def strong_views(
-    pictures: Sequence[Tensor],
-    *,
-    size: int,
-    generator: Generator,
-    scale: tuple[float, float] = (0.2, 1.0),
-    operations: int = 2,
-    magnitude: float = 0.3,
-) -> Tensor:
-    """Return a strongly augmented view of each image, (n, 3, size, size): RandomResizedCrop, flip, RandAugment.
-
-    Parameters
-    ----------
-    pictures : sequence of Tensor
-        n decoded pictures (3, H, W), uint8, of any sizes.
-    size : int
-        Side of the views.
-    generator : Generator
-        Random number generator.
-    scale : tuple of (float, float)
-        Range of the area that is kept.
-    operations : int, default=2
-        RandAugment's N.
-    magnitude : float, default=0.3
-        RandAugment's M as a share of its full range, 0…1 (9 of 30 by default).
-    """
-    boxes = (random_rectangles(p.shape[-2], p.shape[-1], 1, scale=scale, generator=generator) for p in pictures)
-    views = torch.cat([cut(p, box, size) for p, box in zip(pictures, boxes, strict=True)])
-    flipped = torch.rand(len(views), generator=generator) < 0.5
-    views = torch.where(flipped[:, None, None, None].to(views.device), views.flip(-1), views)
-    return rand_augment(views, operations=operations, magnitude=magnitude, generator=generator)
-
-
-def rand_augment(batch: Tensor, *, operations: int = 2, magnitude: float = 0.3, generator: Generator) -> Tensor:
-    """Apply ``operations`` random operations in sequence to each image of (n, 3, H, W), drawn uniformly.
-
-    Operations with a sign (rotation, shear, translation, brightness, …) use both signs with equal probability.
-    """
-    _check(batch)
-    if not 0 <= magnitude <= 1:
-        raise InputError(f"Expected a magnitude between 0 and 1, got {magnitude}.")
-    names = list(OPERATIONS)
-    for _ in range(operations):
-        drawn = torch.randint(len(names), (len(batch),), generator=generator)
-        sign = torch.randint(2, (len(batch),), generator=generator) * 2.0 - 1
-        batch = batch.clone()
-        for k in drawn.unique().tolist():
-            mine = (drawn == k).nonzero()[:, 0].to(batch.device)
-            strength = (sign[drawn == k] * magnitude).to(batch.device)
-            batch[mine] = OPERATIONS[names[k]](batch[mine], strength)
-    return batch
 
 
 def blend(low: Tensor, high: Tensor, factor: Tensor) -> Tensor:
@@ -206,16 +150,24 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """RandAugment's fourteen: (batch, signed strength in −1…1 for each picture) → batch."""
 
 
-def rand_augment_each(
-    batch: Tensor, draws: Sequence[Generator], *, operations: int = 2, magnitude: float = 0.3
-) -> Tensor:
-    """RandAugment with a generator for each picture of (b, 3, H, W), so that a picture does not depend on the others.
+def rand_augment(batch: Tensor, draws: Sequence[Generator], *, operations: int = 2, magnitude: float = 0.3) -> Tensor:
+    """Apply random operations in sequence to each picture of (b, 3, H, W), drawn uniformly.
 
-    Equal to :func:`rand_augment` of every picture. Single pictures stay in the cache of the processor, and a batch has
-    few pictures per operation anyway.
+    Operations with a sign (rotation, shear, translation, brightness, …) use both signs with equal probability.
+
+    Parameters
+    ----------
+    batch : Tensor of shape (b, 3, H, W)
+        Pictures, uint8.
+    draws : sequence of Generator
+        A generator for each picture, so that a picture does not depend on the others.
+    operations : int, default=2
+        RandAugment's N.
+    magnitude : float, default=0.3
+        RandAugment's M as a share of its full range, 0…1 (9 of 30 by default).
     """
     names, batch = list(OPERATIONS), batch.clone(memory_format=torch.contiguous_format)
-    for picture, draw in zip(batch.split(1), draws, strict=True):
+    for picture, draw in zip(batch.split(1), draws, strict=True):  # single pictures stay in the processor's cache
         for _ in range(operations):
             name = names[int(torch.randint(len(names), (1,), generator=draw))]
             sign = int(torch.randint(2, (1,), generator=draw)) * 2 - 1

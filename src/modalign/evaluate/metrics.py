@@ -151,32 +151,6 @@ def proportion(hits: int, n: int, *, confidence: float = 0.95) -> Accuracy:
     return Accuracy(p, low, high, n)
 
 
-def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int, *, confidence: float = 0.95) -> Accuracy:
-    """Share of images whose class is among the k highest scores; of equal scores the lower index wins, as in argmax.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Class indices 0…C−1.
-    scores : array-like of shape (n, C)
-        Scores or probabilities of the classes.
-    k : int
-        1…C.
-    confidence : float, default=0.95
-        Coverage of the Wilson interval.
-    """
-    labels, table = np.asarray(y), np.asarray(scores)
-    if table.ndim != 2 or labels.shape != table.shape[:1]:
-        raise InputError(f"Expected scores (n, C) and n labels, got {table.shape} and {labels.shape}.")
-    if not 1 <= k <= table.shape[1]:
-        raise InputError(f"Expected k in 1…{table.shape[1]}, the number of classes, got {k}.")
-    _require_labels(labels)
-    if np.isnan(table).any():
-        raise InputError("Expected finite scores, got NaN; check the inputs of the scores.")
-    best = np.argsort(-table, axis=1, kind="stable")[:, :k]
-    return proportion(int((best == labels[:, None]).any(axis=1).sum()), len(labels), confidence=confidence)
-
-
 def confusion(y: ArrayLike, predicted: ArrayLike, n_classes: int) -> np.ndarray:
     """(C, C) counts, int64: row = true class, column = answer. Labels are indices 0…C−1."""
     true, answer = _pair(y, predicted)

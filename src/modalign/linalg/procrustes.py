@@ -14,9 +14,7 @@ from modalign.linalg.inputs import pair, wide
 _CHUNK = 1 << 20  # numbers converted to float64 at a time
 
 
-def procrustes(
-    A: Real[Tensor, "n dx"], B: Real[Tensor, "n dy"], *, complete: bool = False
-) -> Float[Tensor, "dx dy"]:
+def procrustes(A: Real[Tensor, "n dx"], B: Real[Tensor, "n dy"], *, complete: bool = False) -> Float[Tensor, "dx dy"]:
     r"""Solve the Procrustes problem, :math:`\max_W \langle AW, B\rangle` over :math:`\lVert W\rVert_2 \le 1`.
 
     With :math:`A^\top B = U S V^\top`, the solution is the polar factor :math:`W = U V^\top` over the nonzero singular

@@ -1,4 +1,4 @@
-"""Class prototypes from sentences, labeled images, or soft assignments."""
+"""Class prototypes from sentences or labeled images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import class_indices, real, require_finite
+from modalign.linalg.inputs import class_indices, real
 from modalign.linalg.similarity import unit
 
 BLOCK = 2**16  # rows that are converted at a time
@@ -78,42 +78,6 @@ def class_means(X: Real[Tensor, "n d"], y: Int[Tensor, " n"], n_classes: int) ->
         part = real(X[rows[0] : rows[-1] + 1], "X")
         sums.index_add_(0, y[rows][known[rows]], unit(part[known[rows]]))
     return unit(sums)
-
-
-def soft_prototypes(P: Real[Tensor, "n C"], X: Real[Tensor, "n d"]) -> Float[Tensor, "C d"]:
-    r"""Barycenters under soft assignments, :math:`c_k = \sum_i P_{ik} x_i / \sum_i P_{ik}`.
-
-    Parameters
-    ----------
-    P : Tensor of shape (n, C)
-        Nonnegative weights, for example a transport plan; the scale has no effect.
-    X : Tensor
-        Vectors to average.
-
-    Returns
-    -------
-    Tensor of shape (C, d)
-        Not normalized; a column of ``P`` without mass gives a zero row. One matrix product, O(n C d).
-
-    Raises
-    ------
-    InputError
-        Shapes do not match, weights are negative and cancel, or an entry is not finite.
-
-    References
-    ----------
-    GPUA, the update of the centers C from the plan P.
-    """
-    P, X = real(P, "P", ndim=2, finite=False), real(X, "X", ndim=2, finite=False)
-    if len(P) != len(X):
-        raise InputError(f"Expected one row of weights per row of X ({len(X)}), got {len(P)}.")
-    dtype = torch.promote_types(P.dtype, X.dtype)
-    mass = P.sum(dim=0)
-    if bool((mass < 0).any()):
-        raise InputError("Expected non-negative weights in P, got a column with a negative sum.")
-    centers = (P.to(dtype).mT @ X.to(dtype)) / torch.where(mass > 0, mass, 1).to(dtype)[:, None]
-    require_finite(centers, "P and X")  # any NaN of the large arguments is in the small result
-    return centers
 
 
 def _require_all(present: Tensor, what: str) -> None:

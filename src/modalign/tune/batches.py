@@ -22,7 +22,7 @@ from modalign.core.errors import InputError, UndecodableError, UnknownNameError
 from modalign.core.features import Quarantined
 from modalign.core.progress import track
 from modalign.core.randomness import generator
-from modalign.data.augment import rand_augment_each
+from modalign.data.augment import rand_augment
 from modalign.data.decoding.decode import decode
 from modalign.data.items import Items
 from modalign.data.names import quoted
@@ -234,7 +234,7 @@ class ImageBatches:
             pictures = [_flipped(*pair) for pair in zip(pictures, draws, strict=True)]
         views = torch.stack(pictures)
         if name in ("randaugment", "strong"):
-            views = rand_augment_each(views, draws)
+            views = rand_augment(views, draws)
         return normalized(self._encoder, views)
 
     def _draws(self, epoch: int, i: int, number: int) -> Generator:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,15 +17,6 @@ from modalign.encoders.towers.vision_tower import Layered, VisionTower
 Map = Literal["q", "k", "v", "out", "fc1", "fc2"]
 T = TypeVar("T", bound=Layered)
 
-_NAMES = {  # of the maps in a layer of ``transformers``' CLIP
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "out": "self_attn.out_proj",
-    "fc1": "mlp.fc1",
-    "fc2": "mlp.fc2",
-}
-
 
 class LoRA(nn.ParameterDict):
     r"""Low-rank adaptation: W + (α/r) B A in some linear maps of every layer, with A (r, inputs) and B (outputs, r).
@@ -34,7 +24,7 @@ class LoRA(nn.ParameterDict):
     Trainable: depth · r · Σ (inputs + outputs); 147,456 at ViT-B/32 with r = 4 on queries and values, which is what
     PEViT's comparison counts for LoRA. A module is made by the package ``peft``, which draws A from
     :math:`U(\pm 1/\sqrt{\text{inputs}})` and sets B to zero; what it made is kept as plain tensors, so a module that is
-    restored, and prediction, need no ``peft``. :meth:`to_peft` goes back to it.
+    restored, and prediction, need no ``peft``.
 
     FAIR's comparison does not state r, α and the maps. Here α = r, and maps are those of LoRA's experiments.
 
@@ -115,25 +105,6 @@ class LoRA(nn.ParameterDict):
 
     def _names(self) -> list[str]:
         return [key.removesuffix("_A") for key in self if key.endswith("_A")]
-
-    def to_peft(self) -> tuple[Any, dict[str, Tensor]]:
-        """Configuration and adapter weights for ``peft`` on a ``transformers`` CLIPModel or MetaCLIP model.
-
-        ``set_peft_model_state_dict(get_peft_model(model, configuration), weights)`` makes the same image tower of it,
-        if this is an adapter of one.
-        """
-        names = sorted({_NAMES[key.split("_")[1]] for key in self})
-        configuration = require("peft", "lora").LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            target_modules=rf"vision_model\.encoder\.layers\.\d+\.({'|'.join(map(re.escape, names))})",
-        )
-        weights = {}
-        for key, value in self.items():
-            layer, part, factor = key.split("_")
-            path = f"base_model.model.vision_model.encoder.layers.{layer}.{_NAMES[part]}.lora_{factor}.weight"
-            weights[path] = value.detach().cpu().contiguous()
-        return configuration, weights
 
 
 class KAdaptation(nn.ParameterDict):
@@ -252,7 +223,7 @@ def _chosen(tower: Layered, maps: Sequence[Map]) -> dict[str, torch.Size]:
     if isinstance(maps, str) or not maps or len(set(maps)) < len(maps):
         raise InputError(f"Expected maps as different names such as ('q', 'v'), got {maps!r}.")
     for part in maps:
-        require_choice("maps", part, _NAMES)
+        require_choice("maps", part, get_args(Map))
     return {name: shape for name, shape in tower.maps().items() if name.split("_")[1] in maps}
 
 

@@ -7,14 +7,13 @@ are one matrix product per block of steps. The results are equal up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from modalign.core.progress import track
 from modalign.linalg.optimizers import AdamW, Descent, cosine_rates
 from modalign.methods.cmm.cmm_parameters import CMMParameters, CMMStack
 from modalign.methods.contract.training_steps import BLOCK
@@ -155,32 +154,3 @@ class CMMTeam:
         clip = (batches @ self._frozen.mT).mul_(aim.logit_scale * aim.zero_shot_weight)
         targets = torch.zeros_like(clip).scatter_(3, labels, 1.0)
         return zip(batches.unbind(), clip.unbind(), targets.unbind(), labels.unbind(), strict=True)
-
-
-def train_cmm(
-    learner: CMMParameters,
-    X: Tensor,
-    y: Tensor,
-    order: Tensor,
-    schedule: Schedule,
-    observe: Callable[[int], None] | None = None,
-    observe_after: Collection[int] = (),
-) -> Record:
-    """Train for as many steps as ``order`` has batches, at most those of the schedule; the result is in ``learner``.
-
-    Parameters
-    ----------
-    learner, X, y, order, schedule : CMMParameters
-        As of :class:`CMMRun`.
-    observe : callable or None, default=None
-        Called with the number of steps done, whenever that is in ``observe_after``.
-    observe_after : collection of int, default=()
-        Numbers of steps.
-    """
-    run, steps = CMMRun(learner, X, y, order, schedule), min(len(order), schedule.steps)
-    pauses = {*range(BLOCK, steps, BLOCK), steps, *(step for step in observe_after if 0 < step <= steps)}
-    for pause in track(sorted(pauses), "training CMM", unit=f"× {BLOCK} steps"):
-        run.advance(pause)
-        if observe is not None and pause in observe_after:
-            observe(pause)
-    return run.record()

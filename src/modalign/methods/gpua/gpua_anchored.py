@@ -155,9 +155,7 @@ def initial_map(assignment: Assignment, text: Tensor, language: Tensor) -> Tenso
     mass = assignment.mass[:, None]
     votes = assignment.moments / (mass + IMAGE_PRIOR)  # n_k / (n_k + 2) times the barycenter, also where n_k is 0
     visual = votes.to(text.dtype)
-    return procrustes(
-        torch.cat([visual, TEXT_VOTES * text @ language.T]), torch.cat([text, text]), complete=True
-    )
+    return procrustes(torch.cat([visual, TEXT_VOTES * text @ language.T]), torch.cat([text, text]), complete=True)
 
 
 def between(language: Tensor, learned: Tensor, weight: float) -> Tensor:
