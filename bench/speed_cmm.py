@@ -150,7 +150,8 @@ def _measure(d: int, classes: int, n: int, steps: int) -> dict[str, Any]:
                 losses[fused] += [next(loop) for _ in range(STRETCH)]
             seconds[fused] += time.process_time() - started
 
-    difference = (run.record().losses - torch.tensor(losses[None])).abs().max().item()
+    record = run.record()
+    difference = (record.losses - torch.tensor(losses[None])).abs().max().item()
     return {
         "d": d,
         "classes": classes,
