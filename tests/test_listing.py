@@ -83,8 +83,8 @@ def test_a_method_has_its_title_as_a_second_name(name: str) -> None:
 
 
 def test_a_row_of_the_tables_says_which_method_it_is() -> None:
-    with pytest.raises(InputError, match="'HPT' of the papers' tables is dam with sma=none, cma=none"):
-        listing("hpt")
+    with pytest.raises(InputError, match="'TransCLIP-ZS' of the papers' tables is transclip"):
+        listing("transclip-zs")
 
 
 def test_a_meaning_has_no_marks_of_docstrings() -> None:

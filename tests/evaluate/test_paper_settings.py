@@ -15,7 +15,7 @@ from modalign.evaluate.publications.paper_settings import PROTOCOLS, paper_setti
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.contract.parameters import check_parameters, parameters
 
-PRINTED = ("coop", "maple", "promptsrc", "align", "dam", "cmm", "fair", "reclip", "gpua")
+PRINTED = ("coop", "maple", "promptsrc", "align", "dam", "hpt", "cmm", "fair", "reclip", "gpua")
 SETS = "caltech101 dtd eurosat fgvc_aircraft food101 imagenet oxford_flowers oxford_pets stanford_cars sun397 ucf101"
 
 # DAM, Section IV.B, in its words.
@@ -95,6 +95,12 @@ def test_each_entry_is_a_legal_setting_with_a_source(method: str) -> None:
         check_parameters(cls(**found.parameters))
         assert found.source
         assert all(note.endswith(".") for note in found.notes)
+
+
+def test_hpt_has_the_settings_of_dam_without_the_alignment() -> None:
+    ours, dam = (paper_settings(name, "eurosat", protocol="base-to-new").parameters for name in ("hpt", "dam"))
+    assert ours.keys() == {"global_prompts", "augmentation", "batch_size", "epochs", "learning_rate", "training"}
+    assert ours.items() <= dam.items()
 
 
 def test_the_remaining_methods_keep_their_defaults_and_report_it() -> None:

@@ -203,7 +203,7 @@ def test_one_command_runs_the_rows_and_states_their_order(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--methods", "HPT"), "--methods dam --set dam.sma=none --set dam.cma=none"),
+        (("--methods", "FAIR without alignment score"), "--methods fair --set fair.alignment=fixed"),
         (("--methods", "CLIP"), "'CLIP' of the papers' tables is zero_shot; write --methods zero_shot"),
         (("--methods", "gda,zlap"), "'ZLaP' is in the papers' tables and not in the library"),
         (("--methods", "gdaa"), "did you mean 'gda'"),

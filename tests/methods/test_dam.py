@@ -31,11 +31,12 @@ from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import Items
 from modalign.data.text.descriptions import sentences
 from modalign.linalg.similarity import unit
-from modalign.methods.dam.dam import DAM, from_templates
+from modalign.methods.dam.dam import DAM
 from modalign.methods.dam.dam_learner import DAMLearner
+from modalign.methods.dam.hpt import HPT, from_templates
 from modalign.tune.batches import Batch
 
-pytestmark = pytest.mark.filterwarnings("ignore:DAM was given no")
+pytestmark = pytest.mark.filterwarnings("ignore:(DAM|HPT) was given no")
 FAST = {"epochs": 2, "batch_size": 8, "learning_rate": 0.005, "augmentation": "center"}
 
 
@@ -252,11 +253,29 @@ def test_other_classes_take_over_the_prompts(encoder, digits: Items, text, knowl
     assert method.structures == knowledge["structures"]
 
 
+def test_hpt_is_dam_without_alignment(encoder, digits: Items, text, knowledge: dict) -> None:
+    """Trained on the same images in the same order, whatever else DAM computes in a step."""
+    settings = {"structures": knowledge["structures"], "random_state": 3, **FAST | {"augmentation": "flip"}}
+    hpt = HPT(**settings).fit(digits, text=text, encoder=encoder)
+    dam = DAM(sma="none", cma="none", preset="official_code", **settings).fit(digits, text=text, encoder=encoder)
+    for name, value in hpt.tensors_.items():
+        torch.testing.assert_close(value, dam.tensors_[name], rtol=1e-5, atol=1e-6)
+    logits = [method.score_images(digits, encoder).logits for method in (hpt, dam)]
+    np.testing.assert_allclose(*logits, atol=1e-4)
+    assert hpt.diagnosis_["trainable"] == dam.diagnosis_["trainable"]
+    assert hpt.diagnosis_["knowledge"] == "templates and structures"
+    names = [digits.class_names[c] for c in (7, 2)]
+    other = hpt.for_classes(text.select(names), encoder)
+    np.testing.assert_allclose(other.score_images(digits, encoder).logits, logits[0][:, [7, 2]], atol=1e-3)
+
+
 def test_without_files_it_reports_that(encoder, digits: Items, text) -> None:
-    method = DAM(**FAST | {"epochs": 1})
-    with pytest.warns(UserWarning, match="see descriptions=… and structures=…"):
-        method.fit(digits, text=text, encoder=encoder)
-    assert method.diagnosis_["knowledge"] == "templates and no structures"
+    for kind in (DAM, HPT):
+        method = kind(**FAST | {"epochs": 1})
+        with pytest.warns(UserWarning, match=f"{kind.__name__} was .*see descriptions=… and structures=…") as caught:
+            method.fit(digits, text=text, encoder=encoder)
+        assert Path(caught[0].filename) == Path(__file__)
+        assert method.diagnosis_["knowledge"] == "templates and no structures"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ from modalign.encoders.towers.vision_tower import TextTower, VisionTower
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.tower import Towers
 from modalign.methods.dam.dam import DAM
-from modalign.methods.dam.hpt import HierarchicalText
+from modalign.methods.dam.hierarchical_text import HierarchicalText
+from modalign.methods.dam.hpt import HPT
 from modalign.tune.prompts import accounting, count_parameters
 from modalign.tune.topology import read_topology
 
@@ -105,6 +106,8 @@ def test_trainable_numbers_of_vit_b_16(n_global: int, expected: int, tmp_path: P
     assert count_parameters(learner.visual) + count_parameters(learner.text) == expected
     assert count_parameters(learner.alignment) == 11
     assert count_parameters(learner) == expected + 11
+    alone = HPT(structures=method.structures, global_prompts=n_global)
+    assert count_parameters(alone._learner(towers, torch.Generator().manual_seed(0))) == expected
     n_v, v, w, depth = 2, 768, 512, 12
     formula = depth * n_v * v + (depth - 1) * n_global * w + (n_global + 5) * w + w * w + w + 2 * depth
     assert formula == expected

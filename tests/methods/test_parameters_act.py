@@ -44,8 +44,8 @@ EXEMPT = {
     ("fair_vectors", "momentum"): "of a mean over batches; twenty images are one",
     ("reclip", "alpha"): "four images are labeled alike; test_reclip.py holds it",
     ("reclip", "neighbors"): "four images are labeled alike; test_reclip.py holds it",
-    ("dam", "structures"): "a file",
-    ("dam", "instance_prompts"): "without that file each class has one sentence",
+    **{(name, "structures"): "a file" for name in ("dam", "hpt")},
+    **{(name, "instance_prompts"): "without that file each class has one sentence" for name in ("dam", "hpt")},
     **{
         (name, "loss"): "acts where classes are of several sizes; test_prompt_losses.py holds it"
         for name in ("coop", "cocoop", "kgcoop")

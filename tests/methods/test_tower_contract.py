@@ -176,7 +176,15 @@ def test_wrong_inputs_are_refused_before_any_step(
     with pytest.raises(InputError, match="entries of a recipe"):
         quick(name, training={"epoch": 3}).fit(digits, **given)
     names = ("zero " * 80, *digits.class_names[1:])
-    if name not in ("vpt", "fair", "lafter_like", "dpa_like", "reclip", "dam"):  # whose sentences are the user's own
+    if name not in (
+        "vpt",
+        "fair",
+        "lafter_like",
+        "dpa_like",
+        "reclip",
+        "dam",
+        "hpt",
+    ):  # whose sentences are the user's own
         long = encoder.embed_texts([[f"{n:.20}."] for n in names], class_names=names)
         with pytest.raises(InputError, match="context"):
             quick(name).fit(replace(digits, class_names=names), text=long, encoder=encoder)

@@ -42,6 +42,7 @@ METHODS = {
 
 TOWER_METHODS: dict[str, str] = {
     "dam": "dam.dam.DAM",
+    "hpt": "dam.hpt.HPT",
     "align": "align.align.ALIGN",
     "coop": "prompts.coop.CoOp",
     "cocoop": "prompts.cocoop.CoCoOp",

@@ -33,7 +33,7 @@ SEEDS = 3  # where the paper does not say
 # Forward passes per image and per class in a step. FAIR: 16 crops, the weak view, and the strong one with gradient.
 _PASSES: dict[str, tuple[float, float]] = {
     "coop": (1, 2), "cocoop": (1, 2), "kgcoop": (1, 2), "upl": (1, 32), "vpt": (2, 0), "upt": (2, 2),
-    "maple": (2, 2), "promptsrc": (3, 2), "plot": (1, 8), "align": (8, 8), "dam": (3, 2),
+    "maple": (2, 2), "promptsrc": (3, 2), "plot": (1, 8), "align": (8, 8), "dam": (3, 2), "hpt": (2, 2),
     "fair": (19, 0), "reclip": (4, 2),
 }  # fmt: skip
 _PER_IMAGE = ("cocoop",)  # a prompt per image and class

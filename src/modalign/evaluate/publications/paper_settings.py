@@ -10,7 +10,8 @@ from typing import Any
 
 from modalign.core.errors import UnknownNameError
 from modalign.data.splits.benchmarks import find_dataset
-from modalign.methods import ALL_METHODS, TOWER_METHODS, is_known, method_name
+from modalign.methods import ALL_METHODS, TOWER_METHODS, is_known, method_class, method_name
+from modalign.methods.contract.parameters import parameters
 
 PROTOCOLS = (
     "few-shot", "base-to-new", "cross-dataset", "domain", "long-tail", "inductive", "transductive", "segmentation"
@@ -189,6 +190,17 @@ def _dam(dataset: str, protocol: str, shots: int) -> PaperSettings:
     )  # fmt: skip
 
 
+def _hpt(dataset: str, protocol: str, shots: int) -> PaperSettings:
+    found = _dam(dataset, protocol, shots)
+    own = {p.name for p in parameters(method_class("hpt"))}
+    return replace(
+        found,
+        parameters={name: value for name, value in found.parameters.items() if name in own},
+        source="DAM, Section IV.B (learning_rate); the others from its public code, of which HPT is the part without "
+        "alignment",
+    )
+
+
 def _cmm(dataset: str, protocol: str, shots: int) -> PaperSettings:
     notes = [
         "Learning rate, decay and minimum rate are not legible in the paper; those of its code lineage are used.",
@@ -253,6 +265,6 @@ def _elsewhere(protocol: str, *printed: str) -> tuple[str, ...]:
 
 
 _PRINTED = {
-    "coop": _coop, "maple": _maple, "promptsrc": _promptsrc, "align": _align, "dam": _dam, "cmm": _cmm, "fair": _fair,
-    "reclip": _reclip, "gpua": _gpua,
+    "coop": _coop, "maple": _maple, "promptsrc": _promptsrc, "align": _align, "dam": _dam, "hpt": _hpt, "cmm": _cmm,
+    "fair": _fair, "reclip": _reclip, "gpua": _gpua,
 }  # fmt: skip

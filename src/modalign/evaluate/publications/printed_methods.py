@@ -36,7 +36,6 @@ class BuiltMethod:
 
 _NO_FUSION: dict[str, Any] = {"training_zero_shot_weight": 0.0, "zero_shot_weight": 0.0}
 _NO_TRIPLET: dict[str, Any] = {"triplet_weight": 0.0}
-_UNALIGNED: dict[str, Any] = {"sma": "none", "cma": "none"}
 
 # Rows whose name is not that of a method, or that change it.
 _ROWS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -61,8 +60,7 @@ _ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "CMM, map and triplet": ("cmm", _NO_FUSION),
     "CMM, linear": ("cmm", {}),
     **{f"CMM, {depth} non-linear layers": ("cmm", {"layers": depth}) for depth in (2, 3, 4, 5)},
-    "HPT": ("dam", _UNALIGNED),
-    "DAM, no alignment": ("dam", _UNALIGNED),
+    "DAM, no alignment": ("dam", {"sma": "none", "cma": "none"}),
     "DAM, images aligned": ("dam", {"sma": "image", "cma": "none"}),
     "DAM, texts aligned": ("dam", {"sma": "text", "cma": "none"}),
     "DAM, modalities aligned": ("dam", {"sma": "none"}),

@@ -18,49 +18,39 @@ cosine (equations 7 to 11 in :class:`~modalign.methods.dam.cma.CMA`). The logits
 
 from __future__ import annotations
 
-import warnings
-from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from torch import Generator
 
-from modalign.core.errors import InputError, argument, hyperparameter
+from modalign.core.errors import InputError
 from modalign.core.renaming import OFFICIAL, Formerly
-from modalign.methods.contract.estimators.estimator import require_fitted
-from modalign.methods.contract.parameters import Augmentations, Count, NonNegative
-from modalign.methods.contract.prompting import PromptMethod, template_places
+from modalign.methods.contract.parameters import NonNegative
 from modalign.methods.contract.tower import Towers
 from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, Directions, Maps, Modalities, TextMap
 from modalign.methods.dam.dam_learner import DAMLearner
-from modalign.methods.dam.hpt import HierarchicalText
+from modalign.methods.dam.hierarchical_text import HierarchicalText
+from modalign.methods.dam.hpt import HPT
+from modalign.methods.dam.hpt_learner import HPTLearner
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import Prompts
-from modalign.tune.topology import read_topology
 
 if TYPE_CHECKING:
-    from modalign.core.features import ClassText
     from modalign.data.items import Items
     from modalign.encoders.clip import ClipEncoder
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class DAM(PromptMethod):
+class DAM(HPT):
     r"""Dual alignment: prompts in both towers of CLIP, aligned with the frozen features in closed form.
 
-    Prompts as in HPT (:mod:`modalign.methods.dam.hpt`) with a same-modal alignment loss (SMA), and residuals of ridge
+    The prompts of :class:`~modalign.methods.dam.hpt.HPT` with a same-modal alignment loss (SMA), and residuals of ridge
     maps between image and text in the score (CMA). Equations: :mod:`modalign.methods.dam.dam`.
 
     Parameters
     ----------
     preset : {"paper", "official_code"}, default="paper"
         The equations of the paper, or what the published code computes.
-    structures : str or None, default=None
-        JSON file with a graph per class in HPT's layout. If None, attention is not modified and a warning is issued.
-    visual_prompts, global_prompts : int, default=2
-        Prompts in every layer of the image tower; prompts in every layer of the text tower, for all classes.
-    instance_prompts : int, default=5
-        Prompts from the first descriptions of each class, or with a warning from the templates.
     sma : {"both", "text", "image", "none"}, default="both"
         Modalities that are aligned.
     cma : {"pairwise", "sets", "none"}, default="pairwise"
@@ -77,10 +67,6 @@ class DAM(PromptMethod):
         ν.
     frozen_terms : bool, default=False
         Average the logits with those of prompted against frozen features.
-    epochs, batch_size : int, default=15 and 8
-        Passes over the images, of which the first is a warmup; images per step.
-    learning_rate : float, default=0.0025
-        Of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
     augmentation : str or list of str, default="random_resized_crop"
         Image augmentation, or one for the prompted and one for the frozen tower. The text of the paper has
         ``["center", "random_resized_crop"]``, its code the default.
@@ -124,10 +110,6 @@ class DAM(PromptMethod):
     }
 
     preset: Annotated[Literal["paper", "official_code"], OFFICIAL] = "paper"
-    structures: str | None = None
-    visual_prompts: Count = 2
-    global_prompts: Count = 2
-    instance_prompts: Count = 5
     sma: Modalities = "both"
     cma: Literal["pairwise", "sets", "none"] = "pairwise"
     directions: Directions = "both"
@@ -136,36 +118,6 @@ class DAM(PromptMethod):
     aligned_weight: Annotated[NonNegative | None, Formerly("mixing")] = None
     loss_weight: NonNegative = 8.0
     frozen_terms: bool = False
-    epochs: Count = 15
-    batch_size: Count = 8
-    learning_rate: NonNegative = 0.0025
-    augmentation: Augmentations = "random_resized_crop"
-
-    def for_classes(self, text: ClassText, encoder: ClipEncoder, *, structures: str | None = None) -> Self:
-        """Apply the prompts to other classes.
-
-        Parameters
-        ----------
-        text : ClassText
-            Sentences of the new classes, their descriptions for the instance prompts.
-        encoder : ClipEncoder
-            Encoder that the method was fitted on.
-        structures : str or None, default=None
-            File with the graphs of the new classes; None for the one given to the constructor.
-
-        Raises
-        ------
-        InputError
-            The file has no graph of a class.
-        """
-        require_fitted(self)
-        other = copy(self)
-        other.structures = structures or self.structures
-        instances = len(self.tensors_["text.first.layers.0"]) - self.global_prompts
-        learner = other._prompted(Towers.open(encoder, text), instances, None)
-        learner.to(encoder.device).restore(self.tensors_)
-        other.tensors_ = {name: value.cpu() for name, value in learner.state().items()}
-        return super(DAM, other).for_classes(text, encoder)
 
     def _learner(self, towers: Towers, generator: Generator) -> DAMLearner:
         if isinstance(self.augmentation, list) and len(self.augmentation) != 2:
@@ -173,49 +125,19 @@ class DAM(PromptMethod):
                 "Expected two augmentations, of the prompted and of the frozen tower's view, or one name for both, "
                 f"got {self.augmentation!r}."
             )
-        learner = self._prompted(towers, min(self.instance_prompts, max(map(len, towers.sentences))), generator)
-        self._warn(towers)
-        return learner
+        return super()._learner(towers, generator)
 
-    def _prompted(self, towers: Towers, instances: int, generator: Generator | None) -> DAMLearner:
-        """Create a learner with prompts in both towers and this number of instance prompts per class."""
-        slots = self.global_prompts + instances
-        topology = read_topology(self.structures, towers.text, towers.class_names, slots)
-        visual = self._visual(towers, generator)
-        text = HierarchicalText(
-            towers.text,
-            topology,
-            towers.sentences,
-            global_prompts=self.global_prompts,
-            instance_prompts=instances,
-            gradient_checkpointing=towers.gradient_checkpointing,
-            generator=generator,
-        )
+    def _assembled(self, towers: Towers, visual: Prompts, text: HierarchicalText | None) -> DAMLearner:
         return DAMLearner(towers, visual, text, self._alignment(towers), self.loss_weight)
-
-    def _served(self, towers: Towers) -> DAMLearner:
-        return DAMLearner(towers, self._visual(towers, None), None, self._alignment(towers), self.loss_weight)
 
     def _batches(self, items: Items, encoder: ClipEncoder, seed: int) -> ImageBatches:
         two = [self.augmentation] * 2 if isinstance(self.augmentation, str) else self.augmentation
         return ImageBatches(items, encoder, augmentation=two, seed=seed)
 
-    def _diagnose(self, learner: DAMLearner, data: ImageBatches) -> dict[str, Any]:
-        assert learner.text is not None
-        return {
-            "knowledge": self._knowledge(learner.towers),
-            **learner.text.summary,
-            **learner.scalars(),
-            **learner.effect(data, self.batch_size),
-            "seconds_per_epoch": sum(learner.seconds) / max(1, len(learner.seconds)),
-        }
-
-    def _finish(self, items: Items, encoder: ClipEncoder) -> None:
-        frozen = sum(parameter.numel() for parameter in encoder.model.parameters())
-        self.diagnosis_["parameters"] = frozen + self.diagnosis_["trainable"]
-
-    def _visual(self, towers: Towers, generator: Generator | None) -> Prompts:
-        return Prompts(self.visual_prompts, towers.vision.width, depth=towers.vision.depth, generator=generator)
+    def _diagnose(self, learner: HPTLearner, data: ImageBatches) -> dict[str, Any]:
+        assert isinstance(learner, DAMLearner)
+        found = super()._diagnose(learner, data)
+        return {**found, **learner.scalars(), **learner.effect(data, self.batch_size)}
 
     def _alignment(self, towers: Towers) -> DAMAlignment:
         options = {
@@ -234,28 +156,3 @@ class DAM(PromptMethod):
             frozen_terms=self.frozen_terms,
             logit_scale=towers.logit_scale,
         )
-
-    def _knowledge(self, towers: Towers) -> str:
-        described = "templates" if from_templates(towers) else "descriptions"
-        return f"{described} and {'no structures' if self.structures is None else 'structures'}"
-
-    def _warn(self, towers: Towers) -> None:
-        missing = [
-            ("descriptions", "its instance prompts come from the templates", argument("descriptions")),
-            ("structures", "its attention is not steered by relations", hyperparameter("structures")),
-        ]
-        applies = [from_templates(towers), self.structures is None]
-        lacking = [entry for entry, missed in zip(missing, applies, strict=True) if missed]
-        if lacking:
-            names, consequences, advice = zip(*lacking, strict=True)
-            warnings.warn(
-                f"DAM was given no {' and no '.join(names)}: {', and '.join(consequences)}; "
-                f"see {' and '.join(advice)}.",
-                stacklevel=4,
-            )
-
-
-def from_templates(towers: Towers) -> bool:
-    """Return whether the sentences of the classes differ in the class names only."""
-    places = template_places(towers.class_names, towers.sentences)
-    return len(places) == max(map(len, towers.sentences))

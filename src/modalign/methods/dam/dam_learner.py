@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.similarity import unit
-from modalign.methods.contract.tower import Learner, Towers
+from modalign.methods.contract.tower import Towers
 from modalign.methods.dam.dam_alignment import DAMAlignment, DualAlignment
-from modalign.methods.dam.hpt import HierarchicalText
+from modalign.methods.dam.hierarchical_text import HierarchicalText
+from modalign.methods.dam.hpt_learner import HPTLearner
 from modalign.tune.batches import Batch, ImageBatches
-from modalign.tune.history import Epoch
 from modalign.tune.prompts import Prompts
 
 SAMPLE = 256  # number of fitted images in the diagnosis
 
 
-class DAMLearner(Learner):
+class DAMLearner(HPTLearner):
     """Prompts of both towers and the eleven scalars of the alignment.
 
     Parameters
@@ -38,7 +38,6 @@ class DAMLearner(Learner):
     """
 
     frozen_texts: Tensor
-    kept_texts: Tensor
 
     def __init__(
         self,
@@ -48,28 +47,17 @@ class DAMLearner(Learner):
         alignment: DAMAlignment,
         loss_weight: float,
     ) -> None:
-        super().__init__(towers)
-        self.visual, self.text, self.alignment, self.loss_weight = visual, text, alignment, loss_weight
-        self.seconds: list[float] = []
-        self.fingerprint = "" if text is None else text.fingerprint
+        super().__init__(towers, visual, text)
+        self.alignment, self.loss_weight = alignment, loss_weight
         self.register_buffer("frozen_texts", towers.prototypes(), persistent=False)
-
-    def classes(self) -> Tensor:
-        """(K, d) prompted text features, the mean over the graphs of each class."""
-        return self.kept_texts if self.text is None else self.text.mean()
 
     def scores(self, pixels: Tensor, classes: Tensor) -> Tensor:
         """Return logits (B, K); both vision towers get the same view."""
         return self.compared(pixels, pixels, classes)[0].logits
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy + ν L_SMA, equation 13, under one random graph per class.
-
-        The graphs are drawn from the global generator of torch, which the training loop seeds at every step.
-        """
-        assert self.text is not None
-        graphs = torch.randint(self.text.graphs, (len(self.towers),))
-        found, _ = self.compared(batch.views[0], batch.views[-1], self.text(graphs))
+    def loss(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Cross-entropy + ν L_SMA, equation 13, under one random graph per class."""
+        found, _ = self.compared(batch.views[0], batch.views[-1], self.drawn_texts())
         cross_entropy = F.cross_entropy(found.logits, batch.labels)
         return {
             "loss": cross_entropy + self.loss_weight * found.loss,
@@ -79,8 +67,7 @@ class DAMLearner(Learner):
 
     def compared(self, prompted_view: Tensor, frozen_view: Tensor, texts: Tensor) -> tuple[DualAlignment, Tensor]:
         """Return the alignment of both vision towers with the texts, and the cosines (B, K) without it."""
-        checkpoint = self.towers.gradient_checkpointing
-        images = self.towers.vision(prompted_view, self.visual.prompts(), checkpoint=checkpoint).pooled[0]
+        images = self.images(prompted_view)
         with torch.no_grad():
             frozen = self.towers.vision(frozen_view).pooled[0]
         sets = {}
@@ -91,20 +78,6 @@ class DAMLearner(Learner):
             }
         found = self.alignment(frozen, images, self.frozen_texts, texts, **sets)
         return found, unit(images) @ unit(texts).T
-
-    def ended(self, epoch: Epoch) -> None:
-        """Note the time of an epoch."""
-        self.seconds.append(epoch.seconds)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all parameters and the text features."""
-        return {**super().state(), "text_features": self.classes()}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Load the parameters and, for prediction, the text features."""
-        self.load_state_dict({name: state[name] for name in self.state_dict()})
-        if self.text is None:
-            self.register_buffer("kept_texts", state["text_features"], persistent=False)
 
     def scalars(self) -> dict[str, float]:
         """Return the learned scalars by their symbols in the paper."""

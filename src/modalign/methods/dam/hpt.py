@@ -1,164 +1,204 @@
-r"""Hierarchical prompts (HPT): learnable prompts in both towers, prompts from descriptions, attention biases.
+r"""HPT: hierarchical prompts in both towers of CLIP, trained by the cross-entropy of the cosines.
 
-Of N_g + N_i places for prompts in every class sentence:
+Every class sentence has :math:`N_g + N_i` places for prompts:
 
-* **Embedding level.** On entering layer 0 all N_g + N_i prompts are learnable, shared by the classes.
-* **Global prompts.** On entering each later layer l, N_g learnable prompts :math:`g_l`, shared by the classes.
-* **Instance prompts.** There too, N_i prompts of each class its own: the end-of-text state :math:`h_{lj}` that the
-  frozen tower has on entering layer l for description j of the class, through one residual linear map for all layers,
-
-  .. math:: p_{lj} = h_{lj} + A h_{lj} + b
-
+* **Embedding level.** On entering layer 0 all of them are learnable, shared by the classes.
+* **Global prompts.** On entering each later layer l, :math:`N_g` learnable prompts, shared by the classes.
+* **Instance prompts.** There too, :math:`N_i` prompts :math:`p_{lj}` of each class its own, by one residual linear map
+  A, b for all layers of the end-of-text state :math:`h_{lj}` that the frozen tower has on entering layer l for
+  description j of the class.
 * **Topological attention.** The sentence of a class is its name followed by the entities and attributes of a graph.
-  To the attention scores of layer l is added
+  :math:`M_{st}` counts the relations (between entities, between entity and attribute) that the tokens s and t take
+  part in. :math:`B_l` is added to the attention scores of layer l; both γ are learnable, 0 at the start.
 
-  .. math:: \gamma_l^{ee} M^{ee} + \gamma_l^{ea} M^{ea}
+.. math::
+    p_{lj} = h_{lj} + A h_{lj} + b, \qquad B_l = \gamma_l^{ee} M^{ee} + \gamma_l^{ea} M^{ea}
 
-  where :math:`M_{st}` counts the relations (between entities, between entity and attribute) that the tokens s and t
-  take part in, and both γ are learnable, 0 at the start.
-
-In the vision tower N_v independent learnable prompts enter every layer. With widths w (text) and v (vision) and depths
-L_t and L_v there are
+In the vision tower :math:`N_v` independent learnable prompts enter every layer. With widths w (text) and v (vision) and
+depths :math:`L_t` and :math:`L_v` there are
 
 .. math:: L_v N_v v + (L_t - 1) N_g w + (N_g + N_i) w + w^2 + w + 2 L_t
 
-trainable numbers, 295,960 in CLIP ViT-B/16 with N_v = N_g = 2 and N_i = 5.
-
-DAM's paper specifies the numbers and the sources of the prompts. Choices of this implementation: instance prompts are
-computed from every layer, graphs are written as sentences as above, and relations count in both directions.
-
-Source: Wang et al., Learning hierarchical prompt with structured linguistic knowledge for vision-language models, AAAI
-2024, as DAM takes it over.
+trainable numbers, 295,960 in CLIP ViT-B/16 with :math:`N_v = N_g = 2` and :math:`N_i = 5`. The logits are 100 cosines
+of images and class texts. Training draws a graph of each class per step; prediction uses the mean over its graphs.
 """
 
 from __future__ import annotations
 
-import math
+import warnings
+from copy import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
-from torch import Generator, Tensor, nn
+from torch import Generator
 
-from modalign.encoders.towers.vision_tower import TextTower
-from modalign.linalg.similarity import unit
+from modalign.core.errors import argument, hyperparameter
+from modalign.core.renaming import stacklevel_outside
+from modalign.methods.contract.estimators.estimator import require_fitted
+from modalign.methods.contract.parameters import Augmentations, Count, NonNegative
+from modalign.methods.contract.prompting import PromptMethod, template_places
+from modalign.methods.contract.tower import Towers
+from modalign.methods.dam.hierarchical_text import HierarchicalText
+from modalign.methods.dam.hpt_learner import HPTLearner
+from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import Prompts
-from modalign.tune.topology import Topology
+from modalign.tune.topology import read_topology
 
-AT_ONCE = 64  # classes encoded at a time where nothing is learned
+if TYPE_CHECKING:
+    from modalign.core.features import ClassText
+    from modalign.data.items import Items
+    from modalign.encoders.clip import ClipEncoder
 
 
-class HierarchicalText(nn.Module):
-    """Features of K classes from the text tower with hierarchical prompts.
+@dataclass(kw_only=True, eq=False, repr=False)
+class HPT(PromptMethod):
+    r"""Hierarchical prompts: shared ones, ones from the descriptions of each class, and attention by its relations.
+
+    The baseline of DAM: the prompts of :class:`~modalign.methods.dam.dam.DAM` without its alignment, as
+    ``DAM(sma="none", cma="none")``. Equations: :mod:`modalign.methods.dam.hpt`. Cost of a step: a pass of the vision
+    tower per image and one of the text tower per class, forward and backward.
 
     Parameters
     ----------
-    tower : TextTower
-        Frozen.
-    topology : Topology
-        Sentences with one slot per prompt, and graphs for the attention biases.
-    descriptions : tuple of tuple of str
-        Sentences of each class for the instance prompts; repeated for classes with fewer than N_i.
-    global_prompts : int, default=2
-        N_g.
+    structures : str or None, default=None
+        JSON file with a graph per class in HPT's layout. If None, attention is not modified and a warning is issued.
+    visual_prompts, global_prompts : int, default=2
+        Prompts in every layer of the image tower; prompts in every layer of the text tower, for all classes.
     instance_prompts : int, default=5
-        N_i.
-    gradient_checkpointing : bool, default=False
-        Recompute layers in the backward pass.
-    generator : Generator or None, default=None
-        Generator of the initial parameters: prompts from N(0, 0.02²), the map from U(±1/√w).
+        Prompts from the first descriptions of each class, or with a warning from the templates.
+    epochs, batch_size : int, default=15 and 8
+        Passes over the images, of which the first is a warmup; images per step.
+    learning_rate : float, default=0.0025
+        Of SGD with momentum 0.9 and weight decay 5e-4, along a cosine.
+    augmentation : str or list of str, default="random_resized_crop"
+        Image augmentation.
+
+    Attributes
+    ----------
+    tensors_ : dict of str to Tensor
+        Trained parameters, and the ``text_features`` (K, d) used in prediction.
+    diagnosis_ : dict
+        ``knowledge``, the files that were given; ``parameters`` with the encoder; ``seconds_per_epoch``.
+
+    References
+    ----------
+    .. [1] Wang et al., "Learning hierarchical prompt with structured linguistic knowledge for vision-language models
+       (HPT)", AAAI 2024, arXiv:2312.06323.
+
+    Examples
+    --------
+    >>> import modalign as ma
+    >>> from modalign.data.digits import load_digits
+    >>> digits = load_digits().select(range(30))
+    >>> model = ma.adapt(digits, method=ma.HPT(epochs=1, random_state=0), validation="none", mirror=False)
+    >>> model.predict_proba(digits.select([0, 1])).shape
+    (2, 10)
     """
 
-    instances: Tensor
+    title = "HPT (hierarchical prompts)"
+    paper = (
+        "Wang et al., Learning hierarchical prompt with structured linguistic knowledge, AAAI 2024, arXiv:2312.06323"
+    )
 
-    def __init__(
-        self,
-        tower: TextTower,
-        topology: Topology,
-        descriptions: tuple[tuple[str, ...], ...],
-        *,
-        global_prompts: int = 2,
-        instance_prompts: int = 5,
-        gradient_checkpointing: bool = False,
-        generator: Generator | None = None,
-    ) -> None:
-        super().__init__()
-        assert topology.sentences.slots == global_prompts + instance_prompts
-        self._tower, self._topology, self._checkpoint = tower, topology, gradient_checkpointing
-        width = tower.width
-        self.first = Prompts(global_prompts + instance_prompts, width, generator=generator)
-        self.later = Prompts(global_prompts, width, depth=tower.depth - 1, generator=generator)
-        self.instance_map = nn.utils.skip_init(nn.Linear, width, width)
-        with torch.no_grad():
-            for parameter in self.instance_map.parameters():
-                parameter.uniform_(-1 / math.sqrt(width), 1 / math.sqrt(width), generator=generator)
-        self.relation_scales = nn.Parameter(torch.zeros(2, tower.depth))
-        if topology.relations is None:
-            self.relation_scales.requires_grad_(False)
-        chosen = [own[j % len(own)] for own in descriptions for j in range(instance_prompts)]
-        states = instance_states(tower, chosen).unflatten(1, (-1, instance_prompts))
-        self.register_buffer("instances", states, persistent=False)
+    structures: str | None = None
+    visual_prompts: Count = 2
+    global_prompts: Count = 2
+    instance_prompts: Count = 5
+    epochs: Count = 15
+    batch_size: Count = 8
+    learning_rate: NonNegative = 0.0025
+    augmentation: Augmentations = "random_resized_crop"
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the sentences and relations."""
-        return self._topology.fingerprint
-
-    @property
-    def summary(self) -> dict[str, int]:
-        """Numbers of relations that are represented by the tokens."""
-        return self._topology.summary
-
-    @property
-    def graphs(self) -> int:
-        """G, number of sentences per class."""
-        return self._topology.graphs
-
-    def forward(self, graphs: Tensor | int, *, chunk: int | None = None) -> Tensor:
-        """(K, d) features of the classes, not normalized.
+    def for_classes(self, text: ClassText, encoder: ClipEncoder, *, structures: str | None = None) -> Self:
+        """Apply the prompts to other classes.
 
         Parameters
         ----------
-        graphs : Tensor or int
-            Index of the sentence of each class, (K,) int64 on the CPU, or one index for all.
-        chunk : int or None, default=None
-            Classes per chunk.
+        text : ClassText
+            Sentences of the new classes, their descriptions for the instance prompts.
+        encoder : ClipEncoder
+            Encoder that the method was fitted on.
+        structures : str or None, default=None
+            File with the graphs of the new classes; None for the one given to the constructor.
 
-        Notes
-        -----
-        One pass of the text tower over K sentences; the attention biases hold 12 K L² numbers in CLIP.
+        Raises
+        ------
+        InputError
+            The file has no graph of a class.
         """
-        sentences, relations = self._topology.pick(graphs)
-        return torch.cat(
-            [
-                self._tower(
-                    sentences.part(start, start + size),
-                    self._prompts(start, start + size),
-                    bias=None if relations is None else self._bias(relations[:, start : start + size]),
-                    checkpoint=self._checkpoint,
-                ).pooled[0]
-                for size in (chunk or len(sentences),)
-                for start in range(0, len(sentences), size)
-            ]
+        require_fitted(self)
+        other = copy(self)
+        other.structures = structures or self.structures
+        instances = len(self.tensors_["text.first.layers.0"]) - self.global_prompts
+        learner = other._prompted(Towers.open(encoder, text), instances, None)
+        learner.to(encoder.device).restore(self.tensors_)
+        other.tensors_ = {name: value.cpu() for name, value in learner.state().items()}
+        return super(HPT, other).for_classes(text, encoder)
+
+    def _learner(self, towers: Towers, generator: Generator) -> HPTLearner:
+        learner = self._prompted(towers, min(self.instance_prompts, max(map(len, towers.sentences))), generator)
+        self._warn(towers)
+        return learner
+
+    def _prompted(self, towers: Towers, instances: int, generator: Generator | None) -> HPTLearner:
+        """Create a learner with prompts in both towers and this number of instance prompts per class."""
+        slots = self.global_prompts + instances
+        topology = read_topology(self.structures, towers.text, towers.class_names, slots)
+        visual = self._visual(towers, generator)
+        text = HierarchicalText(
+            towers.text,
+            topology,
+            towers.sentences,
+            global_prompts=self.global_prompts,
+            instance_prompts=instances,
+            gradient_checkpointing=towers.gradient_checkpointing,
+            generator=generator,
         )
+        return self._assembled(towers, visual, text)
 
-    @torch.no_grad()
-    def mean(self) -> Tensor:
-        """(K, d) mean over the sentences of each class of their unit features, of unit length again."""
-        return unit(sum((unit(self(graph, chunk=AT_ONCE)) for graph in range(self.graphs)), torch.zeros(())))
+    def _assembled(self, towers: Towers, visual: Prompts, text: HierarchicalText | None) -> HPTLearner:
+        """Create the learner of these prompts; without text side for prediction."""
+        return HPTLearner(towers, visual, text)
 
-    def _prompts(self, start: int, stop: int) -> list[Tensor]:
-        """Yield the prompts at the slots of some classes, layer by layer."""
-        states = self.instances[:, start:stop].to(self.instance_map.weight.dtype)  # (depth − 1, K, N_i, w)
-        own = states + self.instance_map(states)
-        shared = torch.stack(self.later.prompts())[:, None].expand(-1, states.shape[1], -1, -1)
-        return [*self.first.prompts(), *torch.cat([shared, own], dim=2)[:, None].unbind(0)]
+    def _served(self, towers: Towers) -> HPTLearner:
+        return self._assembled(towers, self._visual(towers, None), None)
 
-    def _bias(self, relations: Tensor) -> Tensor:
-        """(depth, K, L, L) added to the attention scores, from counts (2, K, L, L)."""
-        counts = relations.to(self.relation_scales.device, self.relation_scales.dtype)
-        return torch.tensordot(self.relation_scales, counts, dims=([0], [0]))
+    def _diagnose(self, learner: HPTLearner, data: ImageBatches) -> dict[str, Any]:
+        assert learner.text is not None
+        return {
+            "knowledge": self._knowledge(learner.towers),
+            **learner.text.summary,
+            "seconds_per_epoch": sum(learner.seconds) / max(1, len(learner.seconds)),
+        }
+
+    def _finish(self, items: Items, encoder: ClipEncoder) -> None:
+        frozen = sum(parameter.numel() for parameter in encoder.model.parameters())
+        self.diagnosis_["parameters"] = frozen + self.diagnosis_["trainable"]
+
+    def _visual(self, towers: Towers, generator: Generator | None) -> Prompts:
+        return Prompts(self.visual_prompts, towers.vision.width, depth=towers.vision.depth, generator=generator)
+
+    def _knowledge(self, towers: Towers) -> str:
+        described = "templates" if from_templates(towers) else "descriptions"
+        return f"{described} and {'no structures' if self.structures is None else 'structures'}"
+
+    def _warn(self, towers: Towers) -> None:
+        missing = [
+            ("descriptions", "its instance prompts come from the templates", argument("descriptions")),
+            ("structures", "its attention is not steered by relations", hyperparameter("structures")),
+        ]
+        applies = [from_templates(towers), self.structures is None]
+        lacking = [entry for entry, missed in zip(missing, applies, strict=True) if missed]
+        if lacking:
+            names, consequences, advice = zip(*lacking, strict=True)
+            warnings.warn(
+                f"{type(self).__name__} was given no {' and no '.join(names)}: {', and '.join(consequences)}; "
+                f"see {' and '.join(advice)}.",
+                stacklevel=stacklevel_outside(),
+            )
 
 
-def instance_states(tower: TextTower, sentences: list[str]) -> Tensor:
-    """(depth − 1, n, w): end-of-text states of sentences on entering layers 1, 2, …; cut to the context."""
-    parts = [sentences[start : start + AT_ONCE] for start in range(0, len(sentences), AT_ONCE)]
-    return torch.cat([tower.end_states(tower.tokenize(part, cut=True))[1:] for part in parts], dim=1)
+def from_templates(towers: Towers) -> bool:
+    """Return whether the sentences of the classes differ in the class names only."""
+    places = template_places(towers.class_names, towers.sentences)
+    return len(places) == max(map(len, towers.sentences))
