@@ -52,7 +52,7 @@ def test_compare(arguments: dict[str, Any], sentence: str) -> None:
 def test_one_vector_instead_of_rows_is_refused_without_its_numbers() -> None:
     X = np.eye(4, 64, dtype=np.float32)
     method = ma.ZeroShot().fit(X, np.arange(4))
-    with pytest.raises(ma.InputError, match=r"^X: Expected 2D array, got 1D array instead\. Reshape"):
+    with pytest.raises(ma.InputError, match=r"^Expected X to be a 2-dimensional array, got shape \(64,\)\. Reshape"):
         method.predict(X[0])
 
 

@@ -158,9 +158,9 @@ def test_mistakes_are_one_sentence(arguments, message):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ([[1.0], [1.0, 2.0]], "inhomogeneous"),
-        (np.zeros(4), "Expected 2D array, got 1D"),
-        (np.empty((0, 4)), r"0 sample"),
+        ([[1.0], [1.0, 2.0]], "rows of different lengths"),
+        (np.zeros(4), "2-dimensional array, got shape"),
+        (np.empty((0, 4)), r"non-empty 2-dimensional array, got 0 rows"),
         (np.zeros((6, 4)) + 1j, "Complex data"),
         ("photos/cats", "got the path 'photos/cats'"),
     ],

@@ -3,27 +3,103 @@
 from __future__ import annotations
 
 import sys
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, InputTypeError
 
 LARGE = 2.0**100  # float32 keeps the digits of a row whose largest entry lies between 1/LARGE and LARGE
+RESHAPE = "Reshape your data: each vector is a row, also if there is only one."
 
 
 def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:
-    """Return ``array`` as NumPy after checking that it is real and has as many dimensions as ``shape`` names."""
-    try:
-        found = array if isinstance(array, np.ndarray) else np.asarray(array)
-    except (TypeError, ValueError) as error:  # rows of different length, or a tensor on an accelerator
-        raise InputError(f"Expected {what} as an array of numbers, got {type(array).__name__}: {error}") from None
-    require_unmasked(found, what)
+    """Return ``array`` as NumPy after checking that it is real and has as many dimensions as ``shape`` names.
+
+    Accepts what NumPy, torch, pandas, polars and pyarrow hold as numbers, also a column with a vector per row. The
+    result has the byte order of the machine and at most 64 bits per number; a memory map remains one.
+
+    Raises
+    ------
+    InputError
+        The array is sparse, masked, not of real numbers, or of another number of dimensions.
+    InputTypeError
+        An entry is an object that is not a number.
+    """
+    found = _as_numpy(array, what)
+    if found.dtype.kind == "O":
+        found = _of_objects(found, what, array)
+    kind = f"fields named {', '.join(found.dtype.names[:2])}, …" if found.dtype.names else str(found.dtype)
+    if found.dtype.kind == "c":
+        raise InputError(f"Expected {what} of real numbers, got {kind}. Complex data not supported.")
     if found.dtype.kind not in "fiu":
-        raise InputError(f"Expected {what} of real numbers, got {found.dtype}.")
+        raise InputError(f"Expected {what} of real numbers, got {kind}; convert the entries to numbers.")
     if shape is not None and found.ndim != shape.count(",") + 1:
-        raise InputError(f"Expected {what} of shape {shape}, got {found.shape}.")
+        raise InputError(f"Expected {what} of shape {shape}, got {found.shape}. {RESHAPE}")
+    if found.dtype.itemsize > 8:
+        found = found.astype(np.float64)
+    return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
+
+
+def require_strided(tensor: Any, what: str) -> None:
+    """Raise for a torch tensor that is not a plain array of numbers: sparse, nested, quantized or without values."""
+    layout = str(tensor.layout).removeprefix("torch.")
+    for found, kind, advice in (
+        (tensor.is_nested, "nested", "pad the rows to one length"),
+        (layout != "strided", layout, "use .to_dense()"),
+        (tensor.is_quantized, "quantized", "use .dequantize()"),
+        (tensor.is_meta, "meta", "load its values first"),
+    ):
+        if found:
+            raise InputError(f"Expected {what} as a dense array, got a {kind} tensor; {advice}.")
+    if str(tensor.dtype) == "torch.bool":
+        raise InputError(f"Expected {what} of real numbers, got torch.bool; convert the entries to numbers.")
+
+
+def _as_numpy(array: Any, what: str) -> np.ndarray:
+    """``array`` as NumPy, of any dtype."""
+    require_unmasked(array, what)
+    if hasattr(array, "tocsr"):
+        raise InputError(f"Expected {what} as a dense array, got the sparse {type(array).__name__}; use .toarray().")
+    torch = sys.modules.get("torch")  # not imported for this: without it no tensor exists
+    if torch is not None and isinstance(array, torch.Tensor):
+        require_strided(array, what)
+        array = array.detach().cpu()
+        array = array.float() if array.dtype == torch.bfloat16 else array
+    elif torch is not None and isinstance(array, (list, tuple)) and any(isinstance(row, torch.Tensor) for row in array):
+        array = [_as_numpy(row, what) for row in array]
+    if isinstance(array, np.memmap):
+        return array
+    try:
+        found = np.asarray(array)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"Expected {what} as an array of numbers, got {type(array).__name__} with rows of different lengths; give "
+            "each row the same number of entries."
+        ) from None
+    if found.ndim == 0:
+        kind = f"text {array!r:.60}" if found.dtype.kind in "US" else type(array).__name__
+        raise InputError(f"Expected {what} as an array of numbers, got {kind}. {RESHAPE}")
     return found
+
+
+def _of_objects(array: np.ndarray, what: str, given: Any) -> np.ndarray:
+    """Numbers that were stored as Python objects, or as a column with an array per row, as numbers."""
+    if array.ndim == 1 and len(array) and all(isinstance(row, (np.ndarray, list, tuple)) for row in array):
+        array = _as_numpy([row.tolist() if isinstance(row, np.ndarray) else row for row in array], what)
+        if array.dtype.kind != "O":
+            return array
+    for place, entry in np.ndenumerate(array):
+        if isinstance(entry, Real) and not isinstance(entry, bool):
+            continue
+        if entry is None or type(entry).__name__ in ("NAType", "NaTType"):
+            raise InputError(f"Expected finite numbers in {what}, got {entry} in row {place[0]}; NaN is none either.")
+        raise InputTypeError(
+            f"Expected {what} of real numbers, got {type(entry).__name__} in row {place[0]}; the argument must be an "
+            "array without strings or other entries that are not a number."
+        )
+    return array.astype(np.float64)
 
 
 def require_unmasked(array: Any, what: str) -> None:

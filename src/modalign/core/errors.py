@@ -52,6 +52,10 @@ class InputError(ModalignError, ValueError):
     exit_code = 2
 
 
+class InputTypeError(InputError, TypeError):
+    """An entry of an array is an object of a type that cannot be used."""
+
+
 class FullDiskError(InputError):
     """A file cannot be written because the disk is full or fails."""
 

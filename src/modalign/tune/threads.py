@@ -36,7 +36,8 @@ def threads_for_vectors(X: Any) -> int | None:
     With two threads on a busy machine, some methods took five times as long on 10,000 vectors. 1 for objects without
     ``shape``, such as lists.
     """
-    return 1 if math.prod(getattr(X, "shape", ())) < FEW_NUMBERS else None
+    shape = () if getattr(X, "is_nested", False) else getattr(X, "shape", ())  # that of a nested tensor raises
+    return 1 if math.prod(shape) < FEW_NUMBERS else None
 
 
 def threads_for_steps(parameters: int) -> int | None:

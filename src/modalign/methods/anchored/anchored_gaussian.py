@@ -118,7 +118,7 @@ class AnchoredGaussian(VectorMethod):
         if unlabeled and (team.count > 1 or len(problem.X) > STREAMED):
             self._fit_stream(problem, team)
             return
-        X, y = unit(problem.X), problem.y
+        X, y = unit(problem.X).float(), problem.y  # a memory map may be of float64
         text = None if problem.text is None else text_prototypes(problem.text)
         self.prototypes_ = problem.prototypes()
         settings, chosen_on, found = self._choose(X, y, text, problem)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.labels import UNLABELED
@@ -219,24 +216,14 @@ class ProblemReader(Parametrized):
             if not reset and self.encoder_ is not None:
                 self.encoder_.require(X.spec)
             X = X.vectors
-        if isinstance(X, (str, os.PathLike)):
-            raise InputError(
-                f"Expected X as vectors of images, got the path '{X}'; in Python: load_encoder(…).embed_images(path)."
-            )
-        mapped = self.streams and isinstance(X, np.memmap)
-        if not isinstance(X, Tensor) and not mapped and ("feature_names_in_" in vars(self) or not _is_matrix(X)):
+        tensor = read_rows(X, "X", mapped=self.streams and reset)
+        if hasattr(X, "columns") or "feature_names_in_" in vars(self):  # what scikit-learn knows of names of columns
             from sklearn.utils.validation import validate_data
 
-            require_unmasked(X, "X")
-            if hasattr(X, "tocsr"):
-                raise InputError(f"Expected X as a dense array, got the sparse {type(X).__name__}; use X.toarray().")
             try:
-                X = validate_data(self, X, reset=reset, dtype=[np.float32, np.float64, np.float16])
-            except ValueError as error:  # of scikit-learn, some with the whole array
-                reason = re.sub(r": array=.*?\]\.(?= [A-Z])", ".", " ".join(str(error).split()))
-                raise InputError(f"X: {reason:.300}") from None
-            return read_rows(X, "X")
-        tensor = read_rows(X, "X", mapped=self.streams)
+                validate_data(self, X, reset=reset, skip_check_array=True)
+            except ValueError as error:
+                raise InputError(f"X: {' '.join(str(error).split()):.300}") from None
         if reset:
             self.n_features_in_ = tensor.shape[1]
         elif tensor.shape[1] != self.n_features_in_:
@@ -255,12 +242,6 @@ def require_no_test(X: Any, labeled: np.ndarray) -> None:
             f"Expected images to learn from, got {images} that the source marks as test; leave them out: "
             "features.select([part != 'test' for part in features.parts])."
         )
-
-
-def _is_matrix(X: Any) -> bool:
-    """Whether X is an array about which scikit-learn, which is slow to import, has nothing to say."""
-    floats = (np.float16, np.float32, np.float64)
-    return type(X) in (np.ndarray, np.memmap) and X.ndim == 2 and X.size > 0 and X.dtype in floats
 
 
 def names_of(X: Any) -> tuple[str, ...]:

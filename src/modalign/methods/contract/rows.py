@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.core.arrays import real_array
+from modalign.core.arrays import RESHAPE, real_array, require_strided
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
 from modalign.linalg.inputs import ordinary, real, single
@@ -44,19 +45,32 @@ def read_rows(
         The entries are not finite real numbers, or the shape is wrong.
     """
     array = array.vectors if isinstance(array, (Features, ClassText)) else array
+    if isinstance(array, (str, os.PathLike)):
+        raise InputError(
+            f"Expected {name} as vectors, got the path '{array}'; in Python: load_encoder(…).embed_images(path)."
+        )
+    if isinstance(array, Tensor):
+        require_strided(array, name)
     if mapped and isinstance(array, Tensor) and array.dtype in (torch.float16, torch.bfloat16):
         tensor = array.detach()
     elif isinstance(array, Tensor):
         tensor = single(real(array.detach(), name, finite=False))
-    elif mapped and isinstance(array, np.memmap):
-        tensor = _shared(real_array(array, name))
     else:
         array = real_array(array, name)
-        wide = array.dtype == np.float64
-        tensor = single(_shared(array)) if wide else torch.from_numpy(np.array(array, dtype=np.float32))
-    if tensor.ndim not in ndim or 0 in tensor.shape:
-        wanted = " or ".join(f"{d}-dimensional" for d in ndim)
-        raise InputError(f"Expected {name} to be a non-empty {wanted} array, got shape {tuple(tensor.shape)}.")
+        if mapped and isinstance(array, np.memmap):
+            tensor = _shared(array)
+        else:
+            wide = array.dtype == np.float64
+            tensor = single(_shared(array)) if wide else torch.from_numpy(np.array(array, dtype=np.float32))
+    wanted = " or ".join(f"{d}-dimensional" for d in ndim)
+    if tensor.ndim not in ndim:
+        raise InputError(f"Expected {name} to be a {wanted} array, got shape {tuple(tensor.shape)}. {RESHAPE}")
+    if 0 in tensor.shape:
+        nothing = f"{tensor.shape[-1]} feature(s)" if len(tensor) else "0 rows"
+        raise InputError(
+            f"Expected {name} to be a non-empty {wanted} array, got {nothing} (shape={tuple(tensor.shape)}) while a "
+            "minimum of 1 is required."
+        )
     _check(tensor, name, zeros=zeros)
     return tensor
 
