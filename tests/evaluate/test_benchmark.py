@@ -85,13 +85,14 @@ def rows_of(result: BenchmarkResult, method: str) -> dict[tuple[str, str], Bench
 
 
 def test_every_protocol_runs_with_a_method_of_each_kind(root: Path) -> None:
+    protocols = [name for name in PROTOCOLS if name != "domain"]  # these data sets have different classes
     result = run_benchmark(
-        root, protocol=PROTOCOLS, methods=["zero_shot", "lfa", "coop"], shots=2, seeds=1, imbalances=[3],
+        root, protocol=protocols, methods=["zero_shot", "lfa", "coop"], shots=2, seeds=1, imbalances=[3],
         hyperparameters=QUICK,
     )  # fmt: skip
     assert not result.left_out
     made = {(run.protocol, run.run.method) for run in result.runs}
-    assert made == {(protocol, method) for protocol in PROTOCOLS for method in ("zero_shot", "lfa", "coop")} - {
+    assert made == {(protocol, method) for protocol in protocols for method in ("zero_shot", "lfa", "coop")} - {
         ("inductive", "coop"),  # which learns from labels
         ("transductive", "coop"),
     }
@@ -151,8 +152,9 @@ def test_other_classes_give_what_zero_shot_on_them_gives(root: Path) -> None:
 def test_variants_of_imagenet_are_tested_among_their_own_classes(tmp_path: Path) -> None:
     write_imagenet_root(tmp_path)
     result = run_benchmark(
-        tmp_path, protocol="domain", methods=["zero_shot", "gda"], shots=2, seeds=2, datasets=["imagenet", "imagenet_a"]
-    )
+        tmp_path, protocol="domain", methods=["zero_shot", "gda", "coop"], shots=2, seeds=2, hyperparameters=QUICK,
+        datasets=["imagenet", "imagenet_a"],
+    )  # fmt: skip
     assert not result.left_out
     found = rows_of(result, "gda")
     assert set(found) == {("imagenet", "imagenet"), ("imagenet", "imagenet_a")}

@@ -40,16 +40,39 @@ def _mosaic(rng: np.random.Generator, regions: int, side: int) -> tuple[np.ndarr
     nearest = np.hypot(y[..., None] - centers[:, 0], x[..., None] - centers[:, 1]).argmin(axis=2)
     chosen = rng.choice(len(TEXTURES), regions, replace=False)
     picture = np.zeros((side, side, 3))
-    for region, texture in enumerate(chosen):
-        cover = _texture(TEXTURES[texture], x, y, rng)
-        ink, ground = _colors(rng)
+    for region, number in enumerate(chosen):
+        cover = texture(TEXTURES[number], x, y, rng)
+        ink, ground = two_colors(rng)
         picture[nearest == region] = (ground + cover[..., None] * (ink - ground))[nearest == region]
     picture += rng.normal(0, 4, picture.shape)
     return np.clip(picture, 0, 255).astype(np.uint8), chosen[nearest].astype(np.uint8)
 
 
-def _texture(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Coverage in [0, 1], with the periods of the pictures that the embedded pair was trained on."""
+def texture(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a texture of random period and phase, with the periods of the images that ``tiny`` was trained on.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`TEXTURES`.
+    x, y : ndarray
+        Coordinates of the pixels.
+    rng : Generator
+        Of the period and the phase.
+
+    Returns
+    -------
+    ndarray
+        Share of the ink at each pixel, in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from modalign.data.mosaics import texture
+    >>> y, x = np.mgrid[0:32, 0:32].astype(float)
+    >>> texture("dots", x, y, np.random.default_rng(0)).shape
+    (32, 32)
+    """
     period = rng.uniform(5, 12)
     u, v = (x + rng.uniform(0, period)) / period, (y + rng.uniform(0, period)) / period
     if name == "noise":
@@ -64,8 +87,14 @@ def _texture(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) 
     return np.clip(6 * (0.32 - np.hypot(u % 1 - 0.5, v % 1 - 0.5)) + 0.5, 0, 1)
 
 
-def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two colors that differ visibly."""
+def two_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw two colors of :data:`PALETTE` that differ visibly, (3,) each.
+
+    Parameters
+    ----------
+    rng : Generator
+        Of the draw.
+    """
     while True:
         ink, ground = PALETTE[rng.choice(len(PALETTE), 2, replace=False)]
         if np.linalg.norm(ink - ground) > 110:

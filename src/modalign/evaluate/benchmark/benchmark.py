@@ -14,8 +14,9 @@ from modalign.core.randomness import require_seeds
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
-from modalign.evaluate.benchmark.benchmark_source import DIGITS, BenchmarkSource
+from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
+from modalign.evaluate.benchmark.library_sets import DIGITS
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
 from modalign.evaluate.publications.printed_methods import refuse_printed_rows
@@ -63,7 +64,8 @@ def run_benchmark(
 
     The protocols are: ``"few-shot"`` (CoOp's draws, tested on the whole test list), ``"base-to-new"`` (learned on the
     first half of the classes, each half tested in its own label space), ``"cross-dataset"`` and ``"domain"`` (learned
-    on the first data set, tested on all), ``"long-tail"`` (base classes with exponentially falling sizes),
+    on the first data set, tested on it and on those with other classes, or on its variants, which have no other
+    classes), ``"long-tail"`` (base classes with exponentially falling sizes),
     ``"inductive"`` (the train list without labels) and ``"transductive"`` (the test list without labels, and answers
     for these images). Test labels are sealed. Methods on vectors and methods inside the encoder are in one grid.
 
@@ -152,7 +154,7 @@ def run_benchmark(
     keys = [
         key
         for one in protocols
-        for key in task_keys(one, given.names, _shots(one, shots), seeds, imbalances, per_class)
+        for key in task_keys(one, given.names_for(one), _shots(one, shots), seeds, imbalances, per_class)
     ]
     cells = [cell for name in names for cell in _cells(name, keys)]
     with sole_record(plan.record):
@@ -163,16 +165,21 @@ def run_benchmark(
     if not runs:
         raise NoRunsError(_reasons(left_out))
     warn_of([run.run for run in runs], title)
-    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, runs)))
+    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, protocols, runs)))
 
 
-def _notes(opened: BenchmarkSource, runs: Sequence[BenchmarkRun]) -> dict[str, None]:
+def _notes(opened: BenchmarkSource, protocols: Sequence[str], runs: Sequence[BenchmarkRun]) -> dict[str, None]:
     """Messages about the data, and about the draws of the runs, each once."""
-    sets = {name: opened.open(name) for name in opened.names}
-    found = dict.fromkeys(note for data in sets.values() for note in (*data.notes, *data.official.notes))
+    sets = [opened.open(name) for name in _names(opened, protocols)]
+    found = dict.fromkeys(note for data in sets for note in (*data.notes, *data.official.notes))
     return found | dict.fromkeys(
         f"{run.dataset}, {run.drawn}: {note}" for run in runs for note in run.run.notes if note not in found
     )
+
+
+def _names(opened: BenchmarkSource, protocols: Iterable[str]) -> list[str]:
+    """The data sets of all protocols, each once."""
+    return list(dict.fromkeys(name for protocol in protocols for name in opened.names_for(protocol)))
 
 
 def _made(
@@ -198,9 +205,9 @@ def _everywhere(source: str | Path) -> str:
 
 def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:
     """Store the vectors in the cache, so that the processes do not compute them again."""
-    if any(issubclass(method_class(cell.method), VectorMethod) for cell in cells):
-        for name in opened.names:
-            _ = opened.open(name).vectors
+    protocols = [cell.task.protocol for cell in cells if issubclass(method_class(cell.method), VectorMethod)]
+    for name in _names(opened, protocols):
+        _ = opened.open(name).vectors
 
 
 def _reasons(left_out: Sequence[LeftOut]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.core.features import ClassText, Features
+from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.data.items import Items
 from modalign.data.splits.drawing import draw_split, few_shot
 from modalign.data.splits.split import EMPTY, Split
@@ -134,6 +134,12 @@ class BenchmarkSet:
         if not self.shot_lists:
             raise InputError(f"Expected a train list in data set '{self.name}', it has none.")
         return replace(self.official, train=self.shot_lists[max(self.shot_lists)])
+
+    @property
+    def as_target(self) -> np.ndarray:
+        """(m,) rows to test a method on that learned from another data set: all labeled ones if lists were drawn."""
+        drawn = self.official.seed is not None
+        return np.flatnonzero(self.labels != UNLABELED) if drawn else self.official.test
 
     @cached_property
     def class_text(self) -> ClassText | None:

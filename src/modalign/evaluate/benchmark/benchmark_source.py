@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modalign.core.errors import InputError, UnknownNameError, argument
-from modalign.data.digits import DIGIT_TEMPLATES, load_digits
 from modalign.data.items import load_items
 from modalign.data.splits.benchmark_sets import DATASETS, Dataset, dataset, open_dataset
 from modalign.data.splits.benchmarks import find_dataset
-from modalign.data.splits.drawing import draw_split
-from modalign.data.splits.split import Split, official_split
+from modalign.data.splits.split import official_split
 from modalign.data.text.sentence_files import SentenceFiles, find_sentence_files
 from modalign.data.text.templates import DEFAULT_TEMPLATE
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.benchmark.benchmark_vectors import read_vectors, vector_files
+from modalign.evaluate.benchmark.library_sets import DIGITS, LIBRARY_SETS, TARGETS, open_library_set
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.joined import JoinedEncoder
-
-DIGITS = "digits"
 
 
 class BenchmarkSource:
@@ -35,7 +32,8 @@ class BenchmarkSource:
         of files of image vectors (``.npz``, ``.safetensors``); a folder of parts that ``embed`` wrote; or ``"digits"``
         for the digits that come with the library (``"./digits"`` is a folder of that name).
     datasets : sequence of str, optional
-        Names of data sets. Default: all that are found.
+        Names of data sets. Default: all that are found. With ``"digits"`` also
+        :data:`~modalign.evaluate.benchmark.library_sets.TARGETS`.
     encoder : Encoder, optional
         For images. Vectors need none: their class names are embedded by the encoder that made them.
     templates : sequence of str, optional
@@ -81,6 +79,11 @@ class BenchmarkSource:
         """Whether there are vectors only."""
         return bool(self._files())
 
+    def names_for(self, protocol: str) -> tuple[str, ...]:
+        """The data sets of a protocol: :attr:`names`; of a transfer from the digits alone, also its targets."""
+        alone = self._of_library and self.names == (DIGITS,)
+        return (*self.names, *TARGETS.get(protocol, ())) if alone else self.names
+
     def open(self, name: str) -> BenchmarkSet:
         """The data set of that name; opened once."""
         if name not in self._opened:
@@ -103,8 +106,10 @@ class BenchmarkSource:
         return next(own, None)
 
     def _known(self, name: str) -> str:
-        if name in self.names:
+        if name in self.names or (self._of_library and name in LIBRARY_SETS):
             return name
+        if self._of_library:
+            raise UnknownNameError("data set", name, LIBRARY_SETS)
         try:
             known = dataset(name).name
         except UnknownNameError:
@@ -133,8 +138,7 @@ class BenchmarkSource:
         if self.encoder is None:
             raise InputError(f"Expected {argument('encoder')} for the images of '{self.path}', got none.")
         if self._of_library:
-            items, own = load_digits(), tuple(DIGIT_TEMPLATES)
-            lists: Split | None = draw_split(items, train=0.5, validation=0.2)
+            items, lists, own = open_library_set(name)
         elif (row := {row.name: row for row in DATASETS}.get(name)) is not None:
             items, lists = open_dataset(name, self.path)
             own = row.templates

@@ -24,7 +24,6 @@ PROTOCOLS = (
 )  # fmt: skip
 WITHOUT_LABELS = ("inductive", "transductive")
 TRANSFER = ("cross-dataset", "domain")
-SHIFTS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 
 
 @dataclass(frozen=True)
@@ -162,10 +161,23 @@ def _halves(key: TaskKey, data: BenchmarkSet, split: Split) -> BenchmarkTask:
 
 
 def _transfer(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
-    """Learn on one data set, test on it and on the others, each with its own classes."""
+    """Learn on one data set, test on it and on its targets, each with its own classes.
+
+    Targets of the protocol ``"domain"`` have no other classes than the source, those of ``"cross-dataset"`` have.
+    """
     task = _few_shot(key, source)
-    others = (source.open(name) for name in source.names if name != key.dataset)
-    parts = (TestPart(one.name, one, one.official.test, np.arange(len(one.class_names))) for one in others)
+    known = set(task.data.class_names)
+    others = [source.open(name) for name in source.names_for(key.protocol) if name != key.dataset]
+    shifted = key.protocol == "domain"
+    targets = [one for one in others if (set(one.class_names) <= known) == shifted]
+    if not targets:
+        wanted = f"with no other class than '{key.dataset}'" if shifted else f"with other classes than '{key.dataset}'"
+        other = next(one for one in TRANSFER if one != key.protocol)
+        raise InputError(
+            f"Expected a data set {wanted} for {argument('protocol', key.protocol)}, got "
+            f"{', '.join(one.name for one in others)}; {argument('protocol', other)} tests on these."
+        )
+    parts = (TestPart(one.name, one, one.as_target, np.arange(len(one.class_names))) for one in targets)
     return replace(task, parts=(replace(task.parts[0], name=key.dataset), *parts))
 
 

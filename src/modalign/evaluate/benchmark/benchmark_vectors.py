@@ -120,7 +120,7 @@ def read_vectors(
     rows = {part: np.flatnonzero(parts == part) for part in lists}
     official = Split(rows.get("train", EMPTY), rows.get("val", EMPTY), rows["test"], description="the file's lists")
     notes: tuple[str, ...] = ()
-    if not len(official.train):
+    if not len(official.train) and len(official.validation):
         official = Split(EMPTY, official.validation, official.test, official.validation, description="the file's lists")
         notes = (f"{name} has no train list: methods without labels are fitted on the validation list",)
     shots = {int(found[1]): rows[part] for part in lists if (found := _SHOTS.fullmatch(f"{part}_images"))}
@@ -191,8 +191,12 @@ def _check_arrays(arrays: dict[str, Any], lists: Sequence[str], file: Path) -> N
 
 
 def official_split_of(features: Features) -> Split | None:
-    """The lists that the parts of saved features make; None if they make none."""
-    if not features.parts or not {"train", "test"} <= set(features.parts):
+    """The lists that the parts of saved features make; None if they make none.
+
+    Where all parts are ``"test"``, as of a variant of ImageNet, nothing is for training.
+    """
+    marked = set(features.parts)
+    if not {"train", "test"} <= marked and marked != {"test"}:
         return None
     return Split.by_part(np.array(features.parts), "the parts in the features file")
 

@@ -1,0 +1,145 @@
+"""Cross-dataset and domain protocols: targets and label spaces, on the digits and on features with real names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modalign.core.errors import InputError, UnknownNameError
+from modalign.core.features import Features
+from modalign.data.digit_shifts import DIGIT_SHIFTS
+from modalign.data.drawn_sets import DRAWN_SETS
+from modalign.encoders import load_encoder
+from modalign.evaluate.benchmark import library_sets
+from modalign.evaluate.benchmark.benchmark import run_benchmark
+from modalign.evaluate.benchmark.benchmark_result import AVERAGE
+from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
+from modalign.evaluate.benchmark.benchmark_tasks import TaskKey, draw_task
+
+
+@pytest.fixture(autouse=True)
+def cache(own_cache: None) -> None:
+    """Vectors are computed once for all of these tests."""
+
+
+def test_each_protocol_has_its_targets_of_the_digits() -> None:
+    source = BenchmarkSource("digits", encoder=load_encoder("tiny"))
+    assert source.names == ("digits",)
+    for protocol, targets in (("domain", DIGIT_SHIFTS), ("cross-dataset", DRAWN_SETS)):
+        task = draw_task(TaskKey(protocol, "digits", 1, 1), source)
+        assert [part.name for part in task.parts] == ["digits", *targets]
+        for part in task.parts[1:]:
+            assert set(part.data.labels[part.rows]) == set(part.classes)
+            assert len(part.rows) == len(part.data.labels)
+        learned = np.concatenate([task.split.train, task.split.validation, task.split.unlabeled])
+        assert not set(learned) & set(task.parts[0].rows)
+    noise = draw_task(TaskKey("domain", "digits", 1, 1), source).parts[3]
+    assert [noise.data.class_names[k] for k in noise.classes] == ["zero", "two", "four", "six", "eight"]
+
+
+def test_a_protocol_of_one_data_set_makes_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("load_shifted_digits", "load_drawn_set"):
+        monkeypatch.setattr(library_sets, name, lambda name: pytest.fail(f"{name} was made"))
+    result = run_benchmark("digits", protocol=("few-shot", "base-to-new"), methods=["zero_shot"], seeds=1)
+    assert {run.dataset for run in result.runs} == {"digits"}
+
+
+def test_methods_of_both_kinds_are_tested_on_the_targets() -> None:
+    quick = {"coop": {"epochs": 1, "augmentation": "center"}}
+    result = run_benchmark(
+        "digits", protocol=("domain", "cross-dataset"), methods=["gda", "lfa", "coop"], shots=1, seeds=1,
+        datasets=["digits", "digits_noise", "digits_rotated", "shapes", "colors"], hyperparameters=quick,
+    )  # fmt: skip
+    tested = {(run.protocol, run.run.method, run.part) for run in result.runs}
+    of_all = {("domain", name) for name in ("digits", "digits_noise", "digits_rotated")}
+    mapped = {("cross-dataset", name) for name in ("digits", "shapes", "colors")}
+    assert tested == {(p, m, part) for m in ("lfa", "coop") for p, part in of_all | mapped} | {
+        (p, "gda", part) for p, part in of_all | {("cross-dataset", "digits")}
+    }
+    (reason,) = result.reasons
+    assert "fitted on only" in reason
+    assert {row.n_datasets for row in result.rows if row.dataset == AVERAGE} == {2}
+
+
+def test_data_sets_of_the_library_are_known_by_name() -> None:
+    with pytest.raises(UnknownNameError, match="digits_blurred"):
+        BenchmarkSource("digits", ["digits", "digits_blured"])
+    with pytest.raises(InputError, match="Expected a train list in data set 'letters'"):
+        run_benchmark("digits", methods=["gda"], datasets=["letters"], shots=1, seeds=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Features called as the benchmarks: ImageNet, two variants, and EuroSAT, which has other classes."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("features")
+    text = rng.standard_normal((8, 16)).astype(np.float32)
+    names = np.array(list("abcdefgh"))
+
+    def images(classes: list[int], each: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat(np.arange(len(classes)), each)
+        return (text[classes][labels] + 0.4 * rng.standard_normal((len(labels), 16))).astype(np.float32), labels
+
+    def write(name: str, classes: list[int], **lists: int) -> None:
+        arrays: dict[str, np.ndarray] = {}
+        for part, each in lists.items():
+            arrays[f"{part}_images"], arrays[f"{part}_labels"] = images(classes, each)
+        np.savez(path / f"{name}.npz", text=text[classes], text_names=names[classes], **arrays)
+
+    write("imagenet", [0, 1, 2, 3, 4], train=6, test=10)
+    write("imagenetv2", [0, 1, 2, 3, 4], test=4)
+    write("imagenet_a", [3, 1], test=7)  # in another order
+    write("eurosat", [5, 6, 7], train=6, val=2, test=5)
+    return path
+
+
+def test_features_with_text_per_class_are_variants_or_other_data_sets_by_their_classes(folder: Path) -> None:
+    call = {"methods": ["zero_shot", "gda", "lfa"], "datasets": ["imagenet", "eurosat", "imagenetv2", "imagenet_a"]}
+    result = run_benchmark(folder, protocol=("domain", "cross-dataset"), shots=2, seeds=1, **call)
+    tested = {(run.protocol, run.run.method, run.part): run.run.accuracy for run in result.runs}
+    assert {part for protocol, _, part in tested if protocol == "domain"} == {"imagenet", "imagenetv2", "imagenet_a"}
+    assert {(m, p) for protocol, m, p in tested if protocol == "cross-dataset"} == {
+        ("zero_shot", "imagenet"), ("zero_shot", "eurosat"), ("gda", "imagenet"), ("lfa", "imagenet"),
+        ("lfa", "eurosat"),
+    }  # fmt: skip
+    assert tested["domain", "gda", "imagenet_a"].n == 14
+    assert tested["cross-dataset", "lfa", "eurosat"].n == 15
+    assert tested["domain", "gda", "imagenet_a"].top1 > 0.8, "columns are matched by name, not by place"
+    assert not any("train list" in note for note in result.notes if "imagenet" in note)
+
+
+def test_embedded_variants_are_tested_on_all_of_their_images(folder: Path, tmp_path: Path) -> None:
+    """As ``modalign embed`` saves them: all images marked as test, or none marked."""
+    X = np.random.default_rng(1).standard_normal((30, 16)).astype(np.float32)
+    whole = Features(X, labels=np.arange(30) % 3, class_names=["a", "b", "c"], parts=("train", "test") * 15)
+    whole.save(tmp_path / "imagenet.npz")
+    variant = replace(whole.select(np.flatnonzero(whole.labels < 2)), class_names=("a", "b"))
+    replace(variant, parts=("test",) * 20).save(tmp_path / "imagenet_r.npz")
+    replace(variant, parts=()).save(tmp_path / "imagenet_a.npz")
+    result = run_benchmark(
+        tmp_path,
+        protocol="domain",
+        methods=["gda"],
+        datasets=["imagenet", "imagenet_r", "imagenet_a"],
+        shots=2,
+        seeds=1,
+    )
+    assert {run.part: run.run.accuracy.n for run in result.runs} == {"imagenet": 15, "imagenet_r": 20, "imagenet_a": 20}
+    assert not any("divided anew" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "datasets", "words"),
+    [
+        ("cross-dataset", ["imagenet", "imagenet_a"], "with other classes than 'imagenet' .* got imagenet_a; .*domain"),
+        ("domain", ["imagenet", "eurosat"], "no other class than 'imagenet' .* got eurosat; .*cross-dataset"),
+    ],
+)
+def test_a_transfer_without_a_target_says_which_protocol_has_one(
+    protocol: str, datasets: list[str], words: str, folder: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        run_benchmark(folder, protocol=protocol, methods=["gda"], datasets=datasets, shots=2, seeds=1)
