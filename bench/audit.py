@@ -59,7 +59,7 @@ def counted(features: Features, random_state: int = 0) -> LabelErrors:
 
     found = cross_fit(_learner(), features, random_state=random_state)
     logits = torch.from_numpy(found.scored.logits)
-    temperature = fit_temperature(logits, torch.from_numpy(found.scored.labels)).value
+    temperature = fit_temperature(logits, torch.from_numpy(found.scored.labels))
     errors = confident_label_errors(found.scored.labels, (logits / temperature).softmax(dim=1).numpy())
     return LabelErrors(found.rows[errors.rows], errors.suggested, errors.self_confidence, errors.judged, 0.0)
 

@@ -105,7 +105,7 @@ def test_the_final_model_learns_from_all_and_its_calibration_rests_on_cross_fitt
     final = TipAdapter(random_state=4, **crossed.chosen).fit(X, text=text)
     np.testing.assert_allclose(model.method.scores(X), final.scores(X), rtol=1e-6)
     labels = torch.from_numpy(source.labels)
-    temperature = fit_temperature(torch.from_numpy(crossed.scored.logits), labels).value
+    temperature = fit_temperature(torch.from_numpy(crossed.scored.logits), labels)
     assert model.temperature == pytest.approx(temperature)
     expected = fit_rejection(torch.from_numpy(crossed.scored.logits / model.temperature), labels)
     assert model.rejection == expected

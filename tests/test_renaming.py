@@ -19,7 +19,6 @@ from modalign.data.items import load_items
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.comparison.schedule import _under_present_names
-from modalign.linalg.sinkhorn import transport_cost
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.contract.parameters import fits, former_names, parameters
 from modalign.model.persistence.state import encode_method, restore_method
@@ -138,15 +137,6 @@ def test_fit_takes_the_former_name_of_clip_features() -> None:
     assert len(caught) == 1
     new = method_class("gpua")(steps=2, random_state=0).fit(data.X, text=data.text, clip_features=data.X)
     np.testing.assert_array_equal(old.scores(data.X), new.scores(data.X))
-
-
-def test_transport_cost_takes_its_former_spelling() -> None:
-    import torch
-
-    cost = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
-    with pytest.warns(FutureWarning, match="regularized"):
-        old = transport_cost(cost, 0.5, regularised=True)
-    assert torch.equal(old, transport_cost(cost, 0.5, regularized=True))
 
 
 def test_adapt_and_compare_take_the_former_name_of_the_clip_encoder() -> None:

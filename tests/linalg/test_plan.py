@@ -20,28 +20,13 @@ def test_statistics_are_those_of_the_dense_coupling(rho):
     assert torch.allclose(plan.cost, (T * cost).sum(dim=(-2, -1)), rtol=1e-6)
     p = T / T.sum(dim=(-2, -1), keepdim=True)
     assert torch.allclose(plan.entropy, -torch.xlogy(p, p).sum(dim=(-2, -1)), rtol=1e-6)
-    product = p.sum(dim=-1, keepdim=True) * p.sum(dim=-2, keepdim=True)
-    assert torch.allclose(plan.total_variation, (p - product).abs().sum(dim=(-2, -1)) / 2, rtol=1e-5)
 
 
-def test_entropy_and_total_variation_of_an_assignment_and_of_a_uniform_plan():
+def test_entropy_of_an_assignment_and_of_a_uniform_plan():
     assignment = sinkhorn(1 - torch.eye(5), 1e-3)
     assert float(assignment.entropy) == pytest.approx(math.log(5), rel=1e-5)
-    assert float(assignment.total_variation) == pytest.approx(1 - 1 / 5, rel=1e-5)
     uniform = sinkhorn(torch.zeros(5, 5), 1e-3)
     assert float(uniform.entropy) == pytest.approx(math.log(25), rel=1e-6)
-    assert float(uniform.total_variation) == pytest.approx(0, abs=1e-6)
-
-
-def test_total_variation_grows_as_epsilon_falls():
-    """Random unit vectors, 196 patches and 4 prompts: at the usual epsilon the transport hardly does anything."""
-    patches = torch.nn.functional.normalize(torch.randn(196, 512), dim=1)
-    prompts = torch.nn.functional.normalize(torch.randn(4, 512), dim=1)
-    cost = 1 - patches @ prompts.T
-    values = [float(sinkhorn(cost, epsilon).total_variation) for epsilon in (1.0, 0.1, 0.05, 0.01)]
-    assert values == sorted(values)
-    assert values[0] < 0.05
-    assert values[-1] > 0.4
 
 
 def test_potentials_make_the_coupling_and_certify_the_objective():
@@ -51,7 +36,8 @@ def test_potentials_make_the_coupling_and_certify_the_objective():
     f, g = plan.potentials
     T = plan.a[:, None] * plan.b * ((f[:, None] + g - cost) / 0.05).exp()
     assert torch.allclose(plan.coupling, T, rtol=1e-10)
-    assert float(plan.objective) == pytest.approx(float(plan.a @ f + plan.b @ g), rel=1e-9)
+    objective = (T * cost).sum() + 0.05 * torch.xlogy(T, T / (plan.a[:, None] * plan.b)).sum()
+    assert float(objective) == pytest.approx(float(plan.a @ f + plan.b @ g), rel=1e-9)
 
 
 def test_the_cost_matrix_is_shared_not_copied_and_the_print_is_short():
@@ -64,17 +50,3 @@ def test_the_cost_matrix_is_shared_not_copied_and_the_print_is_short():
 
 def test_a_plan_is_shown_without_its_numbers():
     assert "tensor([" not in repr(sinkhorn(torch.rand(3, 4), 0.1))
-
-
-def test_the_objective_is_its_definition_where_masses_differ():
-    cost = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)).double()
-    a, b = torch.full((6,), 0.5, dtype=torch.float64), torch.full((4,), 0.3, dtype=torch.float64)
-    plan = sinkhorn(cost, 0.2, a, b, rho=(0.7, 0.4), tolerance=1e-12, max_sweeps=10_000)
-    T = plan.coupling
-
-    def kl(p, q):
-        return (p * (p / q).log() - p + q).sum()
-
-    expected = (T * cost).sum() + 0.2 * kl(T, a[:, None] * b) + 0.7 * kl(T.sum(1), a) + 0.4 * kl(T.sum(0), b)
-    assert float(plan.objective) == pytest.approx(float(expected), rel=1e-9)
-    assert abs(float(T.sum()) - float(a.sum() * b.sum())) > 0.1  # the terms of the masses count

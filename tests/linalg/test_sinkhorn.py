@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalign.core.errors import InputError
-from modalign.linalg.sinkhorn import sinkhorn, transport_cost
+from modalign.linalg.sinkhorn import sinkhorn
 from modalign.linalg.sweeps import kernel, solver
 
 INF = math.inf
@@ -126,7 +126,6 @@ def test_large_epsilon_gives_the_product_plan(rho):
     cost, a, b = points(8, 6), weights(8), weights(6)
     plan = sinkhorn(cost, 1e6, a, b, rho=rho)
     assert largest(plan.coupling - a[:, None] * b[None, :]) < 1e-6
-    assert float(plan.total_variation) < 1e-6
     assert float(plan.entropy) == pytest.approx(float(torch.special.entr(a[:, None] * b).sum()), rel=1e-5)
 
 
@@ -217,7 +216,6 @@ def test_no_plan_near_by_has_a_lower_objective(rho):
 
     plan = sinkhorn(cost, 0.1, a, b, rho=rho, tolerance=1e-12)
     best, T = objective(plan.coupling), plan.coupling
-    assert float(plan.objective) == pytest.approx(best, rel=1e-10)
     for _ in range(30):
         direction = torch.randn(7, 6).double()
         if math.isinf(rho[0]):
@@ -292,17 +290,6 @@ def test_all_three_ways_to_multiply_give_the_same(monkeypatch, rho, epsilon):
     assert all(largest(plan - plans[0]) < 2e-6 for plan in plans[1:])
 
 
-def test_a_start_near_the_solution_saves_the_sweeps():
-    cost = points(20, 15)
-    first = sinkhorn(cost, 0.01, tolerance=1e-9, max_sweeps=5000)
-    again = sinkhorn(cost, 0.01, tolerance=1e-8, start=first.potentials)
-    near = sinkhorn(cost + 1e-4 * torch.rand(20, 15), 0.01, tolerance=1e-6, start=first.potentials)
-    assert int(again.iterations) == 10 < int(first.iterations)
-    assert largest(again.coupling - first.coupling) < 1e-8
-    assert near.converged
-    assert int(near.iterations) < int(first.iterations)
-
-
 def test_slow_problems_are_sped_up_without_changing_the_answer():
     cost = torch.rand(40, 6).double()
     fast = sinkhorn(cost, 2e-3, tolerance=1e-10, max_sweeps=3000)
@@ -365,59 +352,11 @@ def test_for_any_input_the_plan_is_finite_and_its_error_is_reported(n, m, log_ep
     assert torch.isfinite(T).all()
     assert (T >= 0).all()
     assert torch.isfinite(plan.marginal_error)
-    for value in (plan.cost, plan.entropy, plan.total_variation, plan.objective):
+    for value in (plan.cost, plan.entropy):
         assert torch.isfinite(value)
     if rho == INF:
         assert largest(T.sum(dim=0) - b) < 1e-6
         assert float(plan.marginal_error) == pytest.approx(float((T.sum(dim=1) - a).abs().sum()), abs=1e-6)
-
-
-# Gradient
-
-
-@pytest.mark.parametrize("rho", [INF, (INF, 0.3), (0.2, 0.5)])
-def test_gradient_is_the_plan_and_that_of_finite_differences(rho):
-    cost = points(5, 4).requires_grad_()
-    a, b = weights(5), weights(4)
-
-    def value(C):
-        return transport_cost(C, 0.1, a, b, rho=rho, tolerance=1e-13, max_sweeps=5000, regularized=True)
-
-    value(cost).backward()
-    plan = sinkhorn(cost, 0.1, a, b, rho=rho, tolerance=1e-13, max_sweeps=5000)
-    assert torch.allclose(cost.grad, plan.coupling, atol=1e-14)
-    assert float(value(cost).detach()) == pytest.approx(float(plan.objective), rel=1e-12)
-    assert torch.autograd.gradcheck(value, (cost,), eps=1e-5, atol=1e-6)
-
-
-def test_the_plain_value_is_the_transported_cost_and_keeps_no_sweeps():
-    cost = torch.stack([points(5, 4, torch.float32) for _ in range(3)]).requires_grad_()
-    value = transport_cost(cost, 0.1)
-    plan = sinkhorn(cost, 0.1)
-    assert torch.allclose(value.double(), plan.cost, rtol=1e-6)
-    assert not plan.coupling.requires_grad
-    weight = torch.tensor([1.0, 2.0, -3.0])
-    (value * weight).sum().backward()
-    assert torch.allclose(cost.grad, weight[:, None, None] * plan.coupling, atol=1e-9)
-
-
-def test_two_levels_as_align_has_them_carry_the_gradient_to_the_tokens():
-    tokens = torch.rand(2, 3, 4, 6, 5, requires_grad=True)  # (class, image prompts, text prompts, patches, words)
-    inner = transport_cost(tokens, 0.1, tolerance=0, max_sweeps=100)
-    outer = transport_cost(1 - torch.rand(2, 3, 4) + inner, 0.1, tolerance=0, max_sweeps=100)
-    outer.sum().backward()
-    T_inner = sinkhorn(tokens, 0.1, tolerance=0, max_sweeps=100).coupling
-    assert tokens.grad.shape == tokens.shape
-    ratio = tokens.grad / T_inner  # every inner plan times one entry of the outer plan
-    assert torch.allclose(ratio, ratio[..., :1, :1].expand_as(ratio), rtol=1e-3)
-    assert torch.allclose(ratio[..., 0, 0].sum(dim=(1, 2)), torch.ones(2), atol=1e-4)
-
-
-def test_gradient_of_a_half_precision_cost_comes_back_in_half_precision():
-    cost = points(5, 4, torch.float16).requires_grad_()
-    transport_cost(cost, 0.1).backward()
-    assert cost.grad.dtype == torch.float16
-    assert float(cost.grad.sum()) == pytest.approx(1, abs=1e-2)
 
 
 # Wrong input
@@ -445,7 +384,6 @@ def test_gradient_of_a_half_precision_cost_comes_back_in_half_precision():
         (lambda C: sinkhorn(C, 0.1, rho=(1.0, 1.0, 1.0)), "rho > 0"),
         (lambda C: sinkhorn(C, 0.1, max_sweeps=0), "max_sweeps ≥ 1"),
         (lambda C: sinkhorn(C, 0.1, tolerance=float("nan")), "tolerance ≥ 0"),
-        (lambda C: sinkhorn(C, 0.1, start=(torch.zeros(3), torch.zeros(3))), r"start\[0\] to fit"),
     ],
 )
 def test_wrong_input_is_refused_in_one_sentence(call, message):

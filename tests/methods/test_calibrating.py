@@ -73,7 +73,7 @@ def test_the_temperature_is_that_of_all_scores_of_models_without_the_fold(proble
         truth.append(y[out])
         gains.append(np.log2(np.bincount(y)[y[out]] / np.bincount(y[~out])[y[out]]))
     logits = torch.from_numpy(np.concatenate(scores))
-    scale = 1 / fit_temperature(logits, torch.from_numpy(np.concatenate(truth))).value
+    scale = 1 / fit_temperature(logits, torch.from_numpy(np.concatenate(truth)))
     expected = 1 / sharpened(logits.double(), scale, float(2 ** np.concatenate(gains).mean()))
     assert method.temperature_ == pytest.approx(expected, rel=1e-5)
 
@@ -82,7 +82,7 @@ def test_zero_shot_is_calibrated_on_the_labels_that_it_does_not_learn_from(probl
     X, y, Xt, yt, T = problem
     one_label = ma.ZeroShot(logit_scale=300).fit(X[:1], y[:1], text=T)
     all_labels = ma.ZeroShot(logit_scale=300).fit(X, y, text=T)
-    best = fit_temperature(torch.from_numpy(all_labels.scores(Xt)), torch.from_numpy(yt)).value
+    best = fit_temperature(torch.from_numpy(all_labels.scores(Xt)), torch.from_numpy(yt))
 
     def off(method):
         return abs(np.log(method.temperature_ / best))

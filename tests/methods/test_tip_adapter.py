@@ -146,7 +146,7 @@ def test_what_is_said_of_the_validation_images_is_what_the_model_answers(cls, sa
     data = few_shot(noise=1.6)
     method = cls(random_state=0).fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
     logits = torch.from_numpy(method.scores(data.Xv))
-    scale = sharpened(logits.double(), 1 / fit_temperature(logits, torch.from_numpy(data.yv)).value, 1.0)
+    scale = sharpened(logits.double(), 1 / fit_temperature(logits, torch.from_numpy(data.yv)), 1.0)
     assert method.temperature_ == pytest.approx(1 / scale, rel=1e-4)
     assert method.diagnosis_["validation_accuracy"] == method.score(data.Xv, data.yv)
     assert method.diagnosis_["chosen_on"] == "validation"

@@ -77,7 +77,7 @@ def fit_label_noise(logits: np.ndarray, labels: np.ndarray) -> LabelNoise:
     .. [1] Dawid and Skene, "Maximum likelihood estimation of observer error-rates using the EM algorithm", 1979.
     """
     z, y = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    flat = fit_temperature(torch.from_numpy(z), torch.from_numpy(y)).value
+    flat = fit_temperature(torch.from_numpy(z), torch.from_numpy(y))
     n_classes = z.shape[1]
     uniform = (1 - np.eye(n_classes)) / (n_classes - 1)
     noise, least = LabelNoise(flat, _START, _matrix(_START, uniform)), np.inf

@@ -3,49 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from jaxtyping import Float, Int, Real
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
 from modalign.linalg.inputs import class_indices, real, wide
 from modalign.linalg.scale_search import ScaledState, best_scale
 
+BINS = 15
 DOUBLING = 0.5  # log-odds of a right answer for twice the labels per class; a cautious value set by hand
 _FLATTEST = 1e-3  # a spread of the scaled logits at which all classes count as equally probable
 
 
-@dataclass(frozen=True)
-class Temperature:
-    """Fitted temperature, with its effect on the data of the fit.
-
-    Attributes
-    ----------
-    value : float
-        T > 0; probabilities are ``softmax(logits / T)``.
-    nll_before, nll_after, ece_before, ece_after : float
-        Mean negative log-likelihood in nats, and calibration error (15 bins), with temperature 1 and T.
-    bounded : bool
-        Whether the maximum of the likelihood is at T → 0 or T → ∞, so that a bound was used instead.
-    """
-
-    value: float
-    nll_before: float
-    nll_after: float
-    ece_before: float
-    ece_after: float
-    bounded: bool
-
-    def apply(self, logits: Real[Tensor, "... C"]) -> Float[Tensor, "... C"]:
-        """``logits / T``; float32 for half precision."""
-        return real(logits, "logits", finite=False) / self.value
-
-
-def fit_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Temperature:
-    r"""Fit the temperature that minimizes the negative log-likelihood.
+def fit_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
+    r"""Return the temperature T of ``softmax(logits / T)`` that minimizes the negative log-likelihood.
 
     With :math:`\beta = 1/T` the objective
     :math:`\frac1n \sum_i \big[\log \sum_c e^{\beta z_{ic}} - \beta z_{i y_i}\big]` is convex; its derivative,
@@ -63,8 +36,8 @@ def fit_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> T
 
     Returns
     -------
-    Temperature
-        ``fit_temperature(c * logits).value`` is c times that of ``logits``. Cost: about ten passes of O(n C), with
+    float
+        T > 0; that of ``c * logits`` is c times that of ``logits``. Cost: about ten passes of O(n C), with
         bounded additional memory.
 
     Raises
@@ -77,19 +50,10 @@ def fit_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> T
     Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, 2017, section 4.2.
     """
     z, y = _scores_and_labels(logits, labels, "logits")
-    nll_before, ece_before = ScaledState.at(z, y, 1.0).nll, _calibration_error(z.softmax(dim=1), y)
     spread = float((z - z.mean(dim=1, keepdim=True)).double().square().mean().sqrt())
     if spread == 0.0:  # every row is constant: all temperatures give the same probabilities
-        return Temperature(1.0, nll_before, nll_before, ece_before, ece_before, bounded=True)
-    beta, bounded = best_scale(z, y, lowest=_FLATTEST / spread)
-    return Temperature(
-        value=1 / beta,
-        nll_before=nll_before,
-        nll_after=ScaledState.at(z, y, beta).nll,
-        ece_before=ece_before,
-        ece_after=_calibration_error((z * beta).softmax(dim=1), y),
-        bounded=bounded,
-    )
+        return 1.0
+    return 1 / best_scale(z, y, lowest=_FLATTEST / spread)
 
 
 def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"], *, spread: float = 0.5) -> float:
@@ -162,16 +126,10 @@ def sharpened(logits: Real[Tensor, "n C"], scale: float, growth: float) -> float
     return low
 
 
-def expected_calibration_error(
-    probabilities: Real[Tensor, "n C"],
-    labels: Int[Tensor, " n"],
-    *,
-    bins: int = 15,
-    scheme: Literal["width", "mass"] = "width",
-) -> float:
+def expected_calibration_error(probabilities: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
     r"""Expected calibration error, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
 
-    The confidence is the highest probability of a row; a row is correct if its first highest class is the label.
+    The sum is over 15 bins of (0, 1] of equal width. The confidence is the highest probability of a row; a row is correct if its first highest class is the label.
 
     Parameters
     ----------
@@ -179,11 +137,6 @@ def expected_calibration_error(
         Rows sum to 1.
     labels : Tensor of shape (n,)
         Class indices.
-    bins : int, default=15
-        Number of bins.
-    scheme : {"width", "mass"}, default="width"
-        ``"width"`` divides (0, 1] into equal intervals, as in the literature; ``"mass"`` puts equally many rows into
-        each bin (equal confidences share a bin), which is less biased if most confidences are high.
 
     Returns
     -------
@@ -193,28 +146,20 @@ def expected_calibration_error(
     Raises
     ------
     InputError
-        Rows do not sum to 1, labels are outside 0…C − 1, or there are no bins.
+        Rows do not sum to 1, or labels are outside 0…C − 1.
 
     References
     ----------
-    Guo et al., 2017, equation 3 (width); Nguyen and O'Connor, Posterior calibration and exploratory analysis, 2015
-    (mass).
+    Guo et al., 2017, equation 3.
     """
     p, y = _scores_and_labels(probabilities, labels, "probabilities")
     if bool((p < 0).any()) or float((p.double().sum(dim=1) - 1).abs().max()) > 1e-3:
         raise InputError("Expected probabilities that are non-negative and sum to 1 in every row; use softmax.")
-    if bins < 1 or scheme not in ("width", "mass"):
-        raise InputError(f"Expected bins ≥ 1 and scheme 'width' or 'mass', got {bins!r} and {scheme!r}.")
-    return _calibration_error(p, y, bins, scheme)
-
-
-def _calibration_error(p: Tensor, y: Tensor, bins: int = 15, scheme: str = "width") -> float:
     confidence = p.amax(dim=1).to(wide(p.device))
     right = (p.argmax(dim=1) == y).to(confidence.dtype)
-    inner = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype, device=p.device)[1:-1]
-    edges = inner if scheme == "width" else torch.quantile(confidence, inner)
+    edges = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype, device=p.device)[1:-1]
     group = torch.bucketize(confidence, edges.contiguous())  # (edge, edge], as Guo et al. have it
-    gap = torch.zeros(bins, dtype=confidence.dtype, device=p.device).index_add_(0, group, right - confidence)
+    gap = torch.zeros(BINS, dtype=confidence.dtype, device=p.device).index_add_(0, group, right - confidence)
     return float(gap.abs().sum() / len(p))
 
 

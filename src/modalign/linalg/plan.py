@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,6 @@ from modalign.linalg.sweeps.kernel import Problems, density, tiles
 class _Statistics(NamedTuple):
     cost: Tensor
     entropy: Tensor
-    total_variation: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class TransportPlan:
     rho : tuple of (float, float)
         KL penalty of each marginal; infinite for a hard one.
     potentials : tuple of (Tensor, Tensor)
-        f (..., n) and g (..., m) in float64, ``T = a ⊗ b · exp((f ⊕ g − C) / epsilon)``. Accepted as ``start``.
+        f (..., n) and g (..., m) in float64, ``T = a ⊗ b · exp((f ⊕ g − C) / epsilon)``.
     marginal_error : Tensor of shape (...,)
         L1 distance between the row sums of the plan and the requested marginal, relative to their total; at most 2.
         Column sums are exact. For a KL-relaxed marginal, the distance from the optimality condition ``T 1 = a exp(−f /
@@ -87,31 +85,6 @@ class TransportPlan:
         return self._statistics.entropy
 
     @property
-    def total_variation(self) -> Tensor:
-        """(...,) ½ Σ |p − p₁ ⊗ p₂|, the distance of the plan from the product of its marginals.
-
-        0 for a product plan; close to 1 for a hard assignment.
-        """
-        return self._statistics.total_variation
-
-    @property
-    def objective(self) -> Tensor:
-        """(...,) ⟨T, C⟩ + epsilon KL(T | a ⊗ b) + Σ rho KL(marginal | requested), in float64.
-
-        KL(p | q) = Σ p log(p / q) − p + q; a hard marginal contributes no term.
-        """
-        (f, g), (rows, columns) = self.potentials, self.marginals
-        mass = rows.sum(dim=-1)
-        product = self.a.to(f.dtype).sum(dim=-1) * self.b.to(f.dtype).sum(dim=-1)
-        value = (rows * f).sum(dim=-1) + (columns * g).sum(dim=-1) - self.epsilon * (mass - product)
-        for rho, got, wanted in zip(self.rho, (rows, columns), (self.a, self.b), strict=True):
-            if math.isfinite(rho):
-                wanted = wanted.to(got.dtype)
-                ratio = torch.where(wanted > 0, got / wanted, 1)
-                value = value + rho * (torch.xlogy(got, ratio) - got + wanted).sum(dim=-1)
-        return value
-
-    @property
     def problems(self) -> Problems:
         """Return the problems with one leading dimension for the solver; a view if the cost is contiguous."""
         n, m = self.cost_matrix.shape[-2:]
@@ -140,16 +113,11 @@ class TransportPlan:
 
     @cached_property
     def _statistics(self) -> _Statistics:
-        rows_sums, column_sums = (part.reshape(-1, part.shape[-1]) for part in self.marginals)
-        mass = rows_sums.sum(dim=1)
-        p_rows, p_columns = rows_sums / mass[:, None], column_sums / mass[:, None]
-        cost, entropy, variation = (torch.zeros_like(mass) for _ in range(3))
+        mass = self.marginals[0].sum(dim=-1).reshape(-1)
+        cost, entropy = torch.zeros_like(mass), torch.zeros_like(mass)
         flat = self.problems.cost
         for which, rows, part in self._parts():
             part = part.to(mass.dtype)
             cost[which] += (part * flat[which, rows]).sum(dim=(1, 2))
-            p = part / mass[which, None, None]
-            entropy[which] += torch.special.entr(p).sum(dim=(1, 2))
-            product = p_rows[which, rows, None] * p_columns[which, None, :]
-            variation[which] += (p - product).abs_().sum(dim=(1, 2)) / 2
-        return _Statistics(*(part.view(self.converged.shape) for part in (cost, entropy, variation)))
+            entropy[which] += torch.special.entr(part / mass[which, None, None]).sum(dim=(1, 2))
+        return _Statistics(cost.view(self.converged.shape), entropy.view(self.converged.shape))

@@ -50,20 +50,20 @@ class ScaledState:
         return cls(*(total / len(z)).tolist())
 
 
-def best_scale(z: Tensor, y: Tensor, lowest: float) -> tuple[float, bool]:
-    """Return the beta = 1/T of minimal nll within the bounds, and whether a bound is active.
+def best_scale(z: Tensor, y: Tensor, lowest: float) -> float:
+    """Return the beta = 1/T of minimal nll within the bounds.
 
     With many rows, the search starts from an estimate on every k-th row, so that few passes over all rows are needed.
     """
     if ScaledState.at(z, y, lowest).slope >= 0:
-        return lowest, True
+        return lowest
     n = len(z)
     sharpest = (z == z.amax(dim=1, keepdim=True)).sum(dim=1).double().reciprocal().mean()  # < 1 with ties on top
     ceiling = float(sharpest) * (n + 1) / (n + 2)
     stride, start = z.numel() // _PILOT, None
     low = high = lowest
     if stride >= 4:
-        start, _ = best_scale(z[::stride], y[::stride], lowest)
+        start = best_scale(z[::stride], y[::stride], lowest)
         high = max(lowest, 1.1 * start)
     while (state := ScaledState.at(z, y, high)).slope < 0 and state.confidence < ceiling:
         low, high = high, 4 * high
@@ -79,8 +79,8 @@ def best_scale(z: Tensor, y: Tensor, lowest: float) -> tuple[float, bool]:
     if state.slope >= 0:
         beta = _increasing_root(slope, low, high, start)
         if ScaledState.at(z, y, beta).confidence <= ceiling:
-            return beta, False
-    return _increasing_root(overconfidence, low, high, start), True
+            return beta
+    return _increasing_root(overconfidence, low, high, start)
 
 
 def _increasing_root(

@@ -116,34 +116,27 @@ def top_k(scores: Real[Tensor, "... m"], k: int) -> TopK:
     return TopK(scores.gather(-1, indices), indices)
 
 
-def near_identical(
-    X: Real[Tensor, "n d"], Y: Real[Tensor, "m d"] | None = None, *, threshold: float = NEAR_IDENTICAL
-) -> Int[Tensor, "k 2"]:
+def near_identical(X: Real[Tensor, "n d"], *, threshold: float = NEAR_IDENTICAL) -> Int[Tensor, "k 2"]:
     """Find pairs of rows with a cosine of at least ``threshold``, such as resized or recompressed copies of an image.
 
     Parameters
     ----------
     X : Tensor of shape (n, d)
         Rows to compare.
-    Y : Tensor of shape (m, d) or None, default=None
-        Rows to compare with. Default: ``X``; each pair of different rows is then returned once.
     threshold : float, default=NEAR_IDENTICAL
         Cosine in (0, 1].
 
     Returns
     -------
     Tensor of shape (k, 2), int64
-        Row of ``X`` and row of ``Y``, in ascending order. Cost O(n m d), with bounded memory.
+        The two rows of each pair, in ascending order. Cost O(n² d), with bounded memory.
     """
     rows = unit(X)
-    columns = rows if Y is None else unit(Y)
-    step = max(1, CHUNK // max(1, len(columns)))
+    step = max(1, CHUNK // max(1, len(rows)))
     found = []
     for start in range(0, len(rows), step):
-        near = rows[start : start + step] @ columns.T >= threshold - 1e-6  # float32 rounds the cosine of equal rows
-        if Y is None:
-            near = near.triu(start + 1)
-        found.append(near.nonzero() + torch.tensor([start, 0], device=near.device))
+        near = rows[start : start + step] @ rows.T >= threshold - 1e-6  # float32 rounds the cosine of equal rows
+        found.append(near.triu(start + 1).nonzero() + torch.tensor([start, 0], device=near.device))
     return torch.cat(found)
 
 

@@ -1,23 +1,19 @@
-"""Entropic optimal transport: batched, stable at any regularization, differentiable by the envelope theorem."""
+"""Entropic optimal transport: batched, stable at any regularization."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Real
+from jaxtyping import Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.core.renaming import renamed_arguments
 from modalign.linalg.inputs import real, wide
 from modalign.linalg.plan import TransportPlan
 from modalign.linalg.sweeps.kernel import tiles
 from modalign.linalg.sweeps.solver import solve
-
-__all__ = ["TransportPlan", "sinkhorn", "transport_cost"]
 
 
 def sinkhorn(
@@ -30,7 +26,6 @@ def sinkhorn(
     max_sweeps: int = 1000,
     tolerance: float = 1e-6,
     check_every: int = 10,
-    start: tuple[Tensor, Tensor] | None = None,
 ) -> TransportPlan:
     r"""Solve entropic optimal transport between discrete measures, for one cost matrix or a batch.
 
@@ -41,7 +36,8 @@ def sinkhorn(
     where an infinite :math:`\rho` is a hard constraint on the marginal. The iteration multiplies a kernel by vectors in
     the precision of the cost and absorbs the scalings into float64 potentials before they overflow, so float32 is
     accurate at any epsilon. Problems with a cost range above 100 epsilon use epsilon scaling; slowly converging
-    problems use over-relaxation. The result has no gradient; see :func:`transport_cost`.
+    problems use over-relaxation. The result has no gradient. By the envelope theorem, T is the gradient of the
+    minimum in C.
 
     Parameters
     ----------
@@ -62,8 +58,6 @@ def sinkhorn(
         iteration is stationary), without epsilon scaling and over-relaxation.
     check_every : int, default=10
         Number of sweeps between two checks of the error, each of which synchronizes an accelerator.
-    start : tuple of (Tensor, Tensor) or None, default=None
-        Initial potentials, from ``TransportPlan.potentials`` of a problem of the same shape.
 
     Returns
     -------
@@ -113,10 +107,6 @@ def sinkhorn(
     a, b = _marginal(a, (*batch, n), cost, "a"), _marginal(b, (*batch, m), cost, "b")
     if math.isinf(strengths[0]) and math.isinf(strengths[1]):
         b = _same_mass(a, b)
-    if start is not None:
-        f, g = (part.to(cost.device, exact) for part in start)
-        f, g = _broadcast(f, (*batch, n), "start[0]"), _broadcast(g, (*batch, m), "start[1]")
-        start = f.reshape(-1, n, 1), g.reshape(-1, m, 1)
     plan = TransportPlan(
         cost_matrix=cost,
         epsilon=eps,
@@ -134,53 +124,12 @@ def sinkhorn(
         for which in tiles(problems.cost):
             f[which], g[which], error[which], iterations[which] = solve(
                 problems.part(which),
-                None if start is None else (start[0][which], start[1][which]),
                 max_sweeps=max_sweeps,
                 tolerance=tolerance,
                 check_every=check_every,
             )
     plan.converged.copy_(plan.marginal_error <= tolerance)
     return plan
-
-
-@renamed_arguments(regularised="regularized")
-def transport_cost(
-    cost: Real[Tensor, "*batch n m"],
-    epsilon: float | Tensor,
-    a: Real[Tensor, "... n"] | None = None,
-    b: Real[Tensor, "... m"] | None = None,
-    *,
-    regularized: bool = False,
-    **options: Any,
-) -> Float[Tensor, "*batch"]:
-    r"""Differentiable transport cost, with the plan as its gradient, :math:`\partial / \partial C = T`.
-
-    The value is :math:`\sum_{ij} T_{ij} C_{ij}` for the plan of :func:`sinkhorn`, which is treated as a constant. By
-    the envelope theorem, T is the exact gradient of the *regularized* value :math:`\langle T, C\rangle + \epsilon
-    \mathrm{KL}(T | a \otimes b) + \dots`. No iterations are unrolled, and only T is stored for the backward pass.
-
-    Parameters
-    ----------
-    cost : Tensor of shape (..., n, m)
-        Finite cost matrices.
-    epsilon, a, b : float or Tensor
-        As in :func:`sinkhorn`; without gradient.
-    regularized : bool, default=False
-        Return the regularized value instead (same gradient), for example to compare with finite differences.
-    options : object
-        Other options of :func:`sinkhorn`.
-
-    Returns
-    -------
-    Tensor of shape (...,)
-        Values in the dtype of the cost (float32 for half precision), differentiable with respect to the cost.
-    """
-    plan = sinkhorn(cost, epsilon, a, b, **options)
-    working = cost.to(plan.cost_matrix.dtype)
-    value = (plan.coupling * working).sum(dim=(-2, -1))
-    if regularized:
-        value = value + (plan.objective - plan.cost).to(value.dtype)
-    return value
 
 
 def _strengths(rho: float | tuple[float, float]) -> tuple[float, float]:

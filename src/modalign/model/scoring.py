@@ -130,7 +130,7 @@ def image_hashes(items: Items, ids: Sequence[str]) -> np.ndarray:
 
 def calibrate(scored: Scored) -> float:
     """The temperature at which the logits of labeled validation images are most likely right."""
-    return fit_temperature(torch.from_numpy(scored.logits), torch.from_numpy(scored.labels)).value
+    return fit_temperature(torch.from_numpy(scored.logits), torch.from_numpy(scored.labels))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

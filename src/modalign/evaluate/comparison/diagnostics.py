@@ -92,7 +92,7 @@ def _reliability(
         held = space.select(split.validation)
         truth = torch.tensor([columns.get(label, -1) for label in given.features.labels[split.validation].tolist()])
         held_scores = torch.from_numpy(np.asarray(method.scores(held)))[truth >= 0]
-        temperature = fit_temperature(held_scores, truth[truth >= 0]).value
+        temperature = fit_temperature(held_scores, truth[truth >= 0])
         calibrated = (scores / temperature).softmax(dim=1)[known].numpy()
         found["calibrated"] = reliability(calibrated, labels[known], bins=BINS)
     return found

@@ -16,7 +16,7 @@ _WORTH = 50  # sweeps still to go from which over-relaxation pays for its powers
 
 
 def solve(
-    problems: Problems, start: tuple[Tensor, Tensor] | None, *, max_sweeps: int, tolerance: float, check_every: int
+    problems: Problems, *, max_sweeps: int, tolerance: float, check_every: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Solve P problems; return f (P, n, 1), g (P, m, 1), marginal errors (P,) and numbers of sweeps (P,).
 
@@ -28,13 +28,12 @@ def solve(
     if tolerance == 0:  # only an exact fixed point ends it early, which is rare
         check_every = 2 * check_every
     lowest, highest = (end.to(target.dtype) for end in problems.cost.flatten(1).aminmax(dim=1))
-    blocks = max_sweeps // check_every if start is None and tolerance > 0 else 0
+    blocks = max_sweeps // check_every if tolerance > 0 else 0
     ladder = _Ladder((highest - lowest)[:, None, None] / target, blocks)
-    if start is None:
-        # What solves a constant cost: a start from g = 0 whose kernel has its largest entry near one.
-        mass = problems.b.sum(dim=1, keepdim=True).to(target.dtype)
-        f = (lowest[:, None, None] - target * mass.log()).expand(-1, problems.a.shape[1], -1)
-        start = f, torch.zeros_like(problems.b, dtype=target.dtype)
+    # What solves a constant cost: a start from g = 0 whose kernel has its largest entry near one.
+    mass = problems.b.sum(dim=1, keepdim=True).to(target.dtype)
+    f = (lowest[:, None, None] - target * mass.log()).expand(-1, problems.a.shape[1], -1)
+    start = f, torch.zeros_like(problems.b, dtype=target.dtype)
     factor = ladder.factor(0)
     state = Iteration(Problems(problems.cost, problems.a, problems.b, target * factor, problems.rho), *start)
     f, g = (torch.empty_like(part, memory_format=torch.contiguous_format) for part in start)

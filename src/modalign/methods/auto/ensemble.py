@@ -50,7 +50,7 @@ def log_probabilities(logits: Tensor, temperature: float) -> Tensor:
 
 def temperature_of(logits: Tensor, y: Tensor) -> float:
     """Return the temperature with the highest likelihood of the labels (n,)."""
-    return fit_temperature(logits.double(), y).value
+    return fit_temperature(logits.double(), y)
 
 
 def greedy_ensemble(logits: Mapping[str, Tensor], y: Tensor, *, growth: float = 1.0) -> Ensemble:

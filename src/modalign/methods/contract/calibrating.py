@@ -68,7 +68,7 @@ def own_temperature(method: VectorMethod, problem: Problem) -> float:
         models = _refitted(method, problem, parts)
         scores = torch.cat([model._scores(part[2]) for model, part in zip(models, parts, strict=True)])
         truth = torch.cat([part[3] for part in parts])
-        return 1 / sharpened(scores.double(), 1 / fit_temperature(scores, truth).value, growth(parts, y))
+        return 1 / sharpened(scores.double(), 1 / fit_temperature(scores, truth), growth(parts, y))
     if not method.takes_text:
         problem = replace(problem, text=None)
     return lone_labels_temperature(problem, method._scores(X), getattr(method, "logit_scale_", 1.0))

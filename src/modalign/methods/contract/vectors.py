@@ -290,7 +290,7 @@ class VectorMethod(ProblemReader):
         ``growth`` is how many labeled images per class the method has for one that the models of these scores had.
         """
         with torch.no_grad():
-            self.temperature_ = 1 / sharpened(logits.double(), 1 / fit_temperature(logits, y).value, growth)
+            self.temperature_ = 1 / sharpened(logits.double(), 1 / fit_temperature(logits, y), growth)
 
 
 def _array(X: ArrayLike | Tensor | Features) -> ArrayLike | Tensor:

@@ -228,4 +228,4 @@ class TowerChoice:
 def _likelihoods(logits: np.ndarray, y: Tensor) -> Tensor:
     """(n,) log-likelihoods at the temperature that suits the (n, C) logits best."""
     z = torch.from_numpy(logits).double()
-    return -F.cross_entropy(z / fit_temperature(z, y).value, y, reduction="none")
+    return -F.cross_entropy(z / fit_temperature(z, y), y, reduction="none")
