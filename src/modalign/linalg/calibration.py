@@ -129,7 +129,8 @@ def sharpened(logits: Real[Tensor, "n C"], scale: float, growth: float) -> float
 def expected_calibration_error(probabilities: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
     r"""Expected calibration error, :math:`\sum_b \frac{n_b}{n} |\mathrm{acc}_b - \mathrm{conf}_b|`.
 
-    The sum is over 15 bins of (0, 1] of equal width. The confidence is the highest probability of a row; a row is correct if its first highest class is the label.
+    The sum is over 15 bins of (0, 1] of equal width. The confidence is the highest probability of a row; a row is
+    correct if its first highest class is the label.
 
     Parameters
     ----------
