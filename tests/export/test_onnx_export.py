@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,6 +23,8 @@ from PIL import Image
 
 from modalign import Classifier, InputError, adapt, export_onnx, load_encoder
 from modalign.cli import run
+from modalign.core.errors import UndecodableError
+from modalign.data.decoding.decode import decode
 from modalign.data.digits import load_digits
 from modalign.export import onnx_folder
 from modalign.export.graph import in_float32, input_names, p_values_by_counts, record
@@ -151,14 +158,37 @@ def test_predict_py_refuses_nothing_without_a_reference(exported: Export, photos
     assert done.stdout == ""
 
 
-def test_predict_py_reads_photos_as_the_library(exported: Export, classifier: Classifier, tmp_path: Path) -> None:
-    sys.path.insert(0, str(exported.folder))
-    try:
-        import predict
-    finally:
-        sys.path.remove(str(exported.folder))
-        for name in ("predict", "photo_input"):
-            sys.modules.pop(name, None)
+@pytest.fixture
+def predict(exported: Export, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The program of the exported folder, which imports the files beside it."""
+    monkeypatch.syspath_prepend(exported.folder)
+    yield importlib.import_module("predict")
+    for name in ("predict", "photo_input", "sniff"):
+        sys.modules.pop(name, None)
+
+
+def test_predict_py_reads_the_formats_that_the_library_reads(predict: ModuleType, tmp_path: Path) -> None:
+    Image.init()
+    refused = set()
+    for name in sorted(Image.SAVE):
+        path = tmp_path / f"photo.{name}"
+        with suppress(Exception):  # some formats cannot be written here
+            picture(3, 48, 48).save(path, format=name)
+        if not path.is_file() or not path.stat().st_size:
+            continue
+        try:
+            decode(path.read_bytes())
+        except UndecodableError as error:
+            refused.add(name)
+            with pytest.raises(ValueError, match=re.escape(str(error))):
+                predict.open_photo(path)
+        else:
+            assert predict.open_photo(path).size == (48, 48)
+    assert {"TGA", "EPS", "PCX", "PDF"} <= refused
+    assert not {"JPEG", "PNG", "TIFF"} & refused
+
+
+def test_predict_py_reads_photos_as_the_library(predict: ModuleType, classifier: Classifier, tmp_path: Path) -> None:
     base, odd = picture(3, 90, 70), []
     exif = Image.Exif()
     exif[0x0112] = 6

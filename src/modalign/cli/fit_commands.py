@@ -106,7 +106,11 @@ def fit(
     ] = None,
     shots: Annotated[
         int | None,
-        typer.Option(min=1, help="Training images per class, without up to 4 more for validation; all by default."),
+        typer.Option(
+            min=1,
+            help="Training images per class; all by default. With cross-fitting, the default for methods on vectors, "
+            "the model also learns from up to 4 more per class, which would otherwise validate.",
+        ),
     ] = None,
     validation: Annotated[
         str,

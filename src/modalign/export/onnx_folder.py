@@ -15,6 +15,7 @@ from modalign.core.display import markdown
 from modalign.core.errors import InputError
 from modalign.core.files import new_folder
 from modalign.core.record import versions
+from modalign.data.decoding import sniff
 from modalign.data.digits import load_digits
 from modalign.data.items import Items, load_items
 from modalign.export.exportable import check_exportable, check_folder, filter_name, runtime_files
@@ -39,7 +40,7 @@ class Export:
     ----------
     folder : Path
         With ``model.onnx``, ``labels.json``, ``preprocess.json``, ``parity.json``, ``predict.py``, ``photo_input.py``,
-        ``predict.js`` and ``README.md``.
+        ``sniff.py``, ``predict.js`` and ``README.md``.
     megabytes : float
         Size of ``model.onnx``.
     own_photos : bool
@@ -242,8 +243,9 @@ def _versions() -> dict[str, str]:
 
 
 def _copy_programs(folder: Path, runtime: Sequence[Path]) -> None:
-    for name in ("predict.py", "photo_input.py", "predict.js", *(["index.html"] if runtime else [])):
-        shutil.copyfile(_STANDALONE / name, folder / name)
+    programs = [_STANDALONE / name for name in ("predict.py", "photo_input.py", "predict.js")]
+    for program in (*programs, Path(sniff.__file__), *([_STANDALONE / "index.html"] if runtime else [])):
+        shutil.copyfile(program, folder / program.name)
     for file in runtime:
         (folder / "ort").mkdir(exist_ok=True)
         shutil.copyfile(file, folder / "ort" / file.name)

@@ -7,13 +7,12 @@ are not changed, and any number of threads may decode concurrently.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from typing import IO
 
@@ -38,7 +37,7 @@ from modalign.data.decoding.jpeg import Jpeg, exif_orientation, read_jpeg
 from modalign.data.decoding.libtiff import silent_libtiff
 from modalign.data.decoding.piece_limits import bounded
 from modalign.data.decoding.pixels import to_rgb
-from modalign.data.decoding.sniff import describe_format, sniff
+from modalign.data.decoding.sniff import REGISTRARS, describe_format, pillow_format, sniff
 
 Target = Callable[[int, int], tuple[int, int]]
 
@@ -65,21 +64,18 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 # The plugin classes and not Image.open: that one warns or raises by a global pixel limit before a JPEG can be
 # reduced, and would also try formats that start other programs (EPS starts Ghostscript).
 _PLUGINS: dict[str, Callable[[IO[bytes], str | bytes], ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "PNM": PpmImagePlugin.PpmImageFile,
-    "ICO": IcoImagePlugin.IcoImageFile,
-    "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
-}
-# Present with some installations: ours → Pillow's name, and what registers it, which other packages may not have done.
-_OPTIONAL: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
-    "AVIF": ("AVIF", (("PIL.AvifImagePlugin", ""), ("pillow_avif", ""))),
-    "HEIC": ("HEIF", (("pillow_heif", "register_heif_opener"),)),
-    "JPEG XL": ("JXL", (("pillow_jxl", ""),)),
+    plugin.format: plugin
+    for plugin in (
+        BmpImagePlugin.BmpImageFile,
+        GifImagePlugin.GifImageFile,
+        IcoImagePlugin.IcoImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        PpmImagePlugin.PpmImageFile,
+        TiffImagePlugin.TiffImageFile,
+        WebPImagePlugin.WebPImageFile,
+    )
 }
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -143,7 +139,7 @@ def wastes_bits(data: bytes, picture: Image.Image) -> bool | None:
 def _decode(data: bytes, kind: str | None, max_pixels: int, target: Target | None) -> Image.Image:
     plugin = _plugin(kind)
     if plugin is None:
-        raise UndecodableError(describe_format(data, kind), lasting=kind not in _OPTIONAL)
+        raise UndecodableError(describe_format(data, kind), lasting=kind not in REGISTRARS)
     jpeg = read_jpeg(data) if kind == "JPEG" else None
     image = plugin(BytesIO(bounded(data, kind) if jpeg is None else jpeg.data), "")
     width, height = image.size
@@ -195,17 +191,8 @@ def _spared(size: tuple[int, int], orientation: int, target: Target) -> int:
 
 def _plugin(kind: str | None) -> Callable[[IO[bytes], str | bytes], ImageFile] | None:
     """Return the reader of a kind of file, or None, independent of other imported packages."""
-    if kind not in _OPTIONAL:
-        return _PLUGINS.get(kind or "")
-    name, registrars = _OPTIONAL[kind]
-    for module, function in registrars:
-        if name in Image.OPEN:
-            break
-        with suppress(Exception):  # another package may fail to load in any way
-            imported = importlib.import_module(module)
-            if function:
-                getattr(imported, function)()
-    return Image.OPEN[name][0] if name in Image.OPEN else None
+    name = pillow_format(kind)
+    return None if name is None else _PLUGINS.get(name) or Image.OPEN[name][0]
 
 
 def _pixel_limit(image: ImageFile, kind: str | None, jpeg: Jpeg | None, max_pixels: int) -> int:

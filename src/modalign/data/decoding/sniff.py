@@ -1,6 +1,11 @@
-"""Detection of the kind of a file from its first bytes, for quarantine reasons."""
+"""Kind of a file from its first bytes, and the kinds that are decoded. Exported folders have a copy; needs Pillow."""
 
 from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+
+from PIL import Image
 
 IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".bmp", ".dib", ".tif", ".tiff",
@@ -33,6 +38,18 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "Git LFS pointer"),
 )
 
+PILLOW_FORMATS = {
+    "JPEG": "JPEG", "PNG": "PNG", "GIF": "GIF", "WebP": "WEBP", "BMP": "BMP", "TIFF": "TIFF", "PNM": "PPM",
+    "ICO": "ICO", "JPEG 2000": "JPEG2000", "AVIF": "AVIF", "HEIC": "HEIF", "JPEG XL": "JXL",
+}  # fmt: skip
+"""Kinds of files that are decoded, with Pillow's name. Its other formats are refused: EPS starts another program."""
+REGISTRARS: dict[str, tuple[tuple[str, str], ...]] = {
+    "AVIF": (("PIL.AvifImagePlugin", ""), ("pillow_avif", "")),
+    "HEIC": (("pillow_heif", "register_heif_opener"),),
+    "JPEG XL": (("pillow_jxl", ""),),
+}
+"""Kinds that some installations lack: modules, and their functions, that register the reader with Pillow."""
+
 
 def sniff(data: bytes) -> str | None:
     """Return the kind of file that the first bytes of ``data`` indicate, or None."""
@@ -59,6 +76,19 @@ def sniff(data: bytes) -> str | None:
     if text.startswith((b"<svg", b"<?xml", b"<!doctype svg")) and b"<svg" in bytes(data[:4096]).lower():
         return "SVG"
     return None
+
+
+def pillow_format(kind: str | None) -> str | None:
+    """Return Pillow's name of a kind of file that this installation decodes, or None."""
+    name = PILLOW_FORMATS.get(kind or "")
+    for module, function in REGISTRARS.get(kind or "", ()):
+        if name in Image.OPEN:
+            break
+        with suppress(Exception):  # another package may fail to load in any way
+            imported = importlib.import_module(module)
+            if function:
+                getattr(imported, function)()
+    return None if kind in REGISTRARS and name not in Image.OPEN else name
 
 
 def describe_format(data: bytes, kind: str | None) -> str:

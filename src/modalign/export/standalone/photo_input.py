@@ -10,8 +10,14 @@ from PIL import Image, ImageOps
 
 def open_photo(path: str | Path) -> Image.Image:
     """A photo as RGB, upright, on white where it is transparent."""
+    from sniff import describe_format, pillow_format, sniff  # a file of the exported folder
+
+    data = Path(path).read_bytes()
+    name = pillow_format(kind := sniff(data))
+    if name is None:
+        raise ValueError(describe_format(data, kind))
     # Pillow maps a gray TIFF that is to be turned from its file in a wrong shape, but not from bytes.
-    image: Image.Image = Image.open(BytesIO(Path(path).read_bytes()))
+    image: Image.Image = Image.open(BytesIO(data), formats=[name])
     bits = int(image.tag_v2.get(258, (16,))[0]) if hasattr(image, "tag_v2") else 16
     image = ImageOps.exif_transpose(image)
     if image.mode == "LAB":
