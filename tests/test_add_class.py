@@ -210,6 +210,11 @@ def test_images_that_are_not_used_or_were_used_otherwise_are_named(model: Classi
     assert any("broken.png" in note for note in more.record["notes"])
     with pytest.warns(UserWarning, match="1 image of 'seven' was in the fit of the other classes"):
         model.add_class("seven", [seven, first])
+    others = [digits.read(i) for i in np.flatnonzero(digits.labels != LEFT_OUT)[-3:]]
+    with pytest.warns(UserWarning, match="2 images of check=… cannot be decoded: '3', '4'"):
+        checked = model.add_class("seven", check=[*others, b"no picture", b"GIF89a"])
+    assert checked.record["additions"]["seven"]["check"]["images"] == 3
+    assert any("check=… cannot be decoded" in note for note in checked.record["notes"])
 
 
 def test_sentences_follow_the_templates_of_the_fit(model: Classifier) -> None:

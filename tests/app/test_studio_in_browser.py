@@ -17,8 +17,9 @@ pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
 
 from studio_pages import OTHER_IMAGE, opened_page, require_no_serious_finding, until, until_true
 
-from modalign.app.studio.opening import open_session, state_folder
+from modalign.app.studio.opening import open_session
 from modalign.app.studio.row_queries import session_summary
+from modalign.app.studio.state_folder import state_folder
 from modalign.cli import run
 from modalign.data.digits import DIGIT_NAMES, load_digits
 

@@ -18,10 +18,11 @@ pytest.importorskip("fastapi", reason="the studio needs the extra 'app'")
 from starlette.testclient import TestClient
 
 from modalign.app.studio.exporting import export_folders
-from modalign.app.studio.opening import open_session, state_folder
+from modalign.app.studio.opening import open_session
 from modalign.app.studio.routes import studio_app
 from modalign.app.studio.row_queries import RowQuery, find_rows
 from modalign.app.studio.session import Session
+from modalign.app.studio.state_folder import state_folder
 from modalign.app.web import WRITE_HEADER, Access
 from modalign.core.errors import InputError
 from modalign.data.digits import load_digits

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,8 +195,10 @@ def test_a_frame_without_labels_says_which_columns_are_not_read(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("empty", [0, None])
-def test_columns_of_classes_mean_the_same_in_every_form(tmp_path: Path, empty: int | None) -> None:
-    columns = {"cat": [1, 0, empty, 1], "split": ["train", "train", "test", "train"], "dog": [0, 1, 1, 1]}
+@pytest.mark.parametrize(("yes", "no"), [(1, 0), (True, False)])
+def test_columns_of_classes_mean_the_same_in_every_form(tmp_path: Path, empty: int | None, yes: Any, no: Any) -> None:
+    empty = None if empty is None else no
+    columns = {"cat": [yes, no, empty, yes], "split": ["train", "train", "test", "train"], "dog": [no, yes, yes, yes]}
     for form, source in in_every_form(tmp_path, columns).items():
         found = load_label_sets(source)
         assert found.class_names == ("cat", "dog"), form
@@ -268,3 +271,9 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^Expected a model that can be loaded again, but it has a class name twice"):
         model.save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_minus_one_in_a_set_is_a_class_of_a_table(tmp_path: Path) -> None:
+    found = load_label_sets(table(tmp_path, ["cat", "-1;dog", "-1", ";"]))
+    matrix = found.for_classes(("-1", "cat", "dog")).matrix
+    assert matrix.tolist() == [[0, 1, 0], [1, 0, 1], [1, 0, 0], [0, 0, 0]]

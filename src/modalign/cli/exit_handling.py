@@ -112,7 +112,7 @@ def what_is_kept(command: str, options: Mapping[str, Any]) -> str:
 def _labels(options: Mapping[str, Any]) -> Path | None:
     """Folder of the labels of a studio; None if it holds none yet."""
     from modalign.app.studio.label_log import LOG_FILE
-    from modalign.app.studio.opening import state_folder
+    from modalign.app.studio.state_folder import state_folder
 
     folder = options["state"] or state_folder(options["source"])
     return folder if (folder / LOG_FILE).is_file() else None

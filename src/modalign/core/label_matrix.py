@@ -9,7 +9,7 @@ import numpy as np
 
 from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError
-from modalign.core.labels import check_names
+from modalign.core.labels import check_names, require_encodable
 from modalign.core.name_matching import quoted
 
 ABSENT, PRESENT, UNKNOWN = 0, 1, -1
@@ -101,6 +101,7 @@ def _of_sets(rows: list[Any], names: tuple[str, ...]) -> tuple[np.ndarray, tuple
         if not _is_set(row) or not all(isinstance(name, str) and name.strip() for name in row or ()):
             raise InputError(f"Expected a set of class names for every image, or None, got {row!r:.60}.")
     occurring = _distinct(rows)
+    require_encodable(occurring, "labels")
     names = names or tuple(sorted(occurring))
     if unknown := [name for name in occurring if name not in names]:
         raise InputError(f"Expected labels among the {len(names)} class names, got {quoted(unknown, 3)}.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from modalign.core.arrays import require_unmasked
+from modalign.core.display import is_encodable
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import did_you_mean, match_names, quoted
 
@@ -66,7 +67,7 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
     Raises
     ------
     InputError
-        A single string or a set was passed, a name is blank or not text, or a name is repeated.
+        A single string or a set was passed, or a name is blank, not text, not encodable, or repeated.
     """
     if isinstance(names, (str, bytes, Set)) or not isinstance(names, Iterable):
         raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
@@ -74,10 +75,24 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
     for name in found:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"Expected every class name in {what} to be non-empty text, got {name!r}.")
+    require_encodable(found, what)
     if len(set(found)) < len(found):
         twice = next(name for name, times in Counter(found).items() if times > 1)
         raise InputError(f"Expected every class name in {what} once, got '{twice}' twice.")
     return found
+
+
+def require_encodable(names: Iterable[object], what: str) -> None:
+    """Raise an :class:`InputError` for a class name that no file in UTF-8 can hold; ``what`` is where it is.
+
+    Such names have half of a surrogate pair, as decoders with ``errors="surrogateescape"`` leave it.
+    """
+    wrong = next((name for name in names if isinstance(name, str) and not is_encodable(name)), None)
+    if wrong is not None:
+        raise InputError(
+            f"Expected class names that UTF-8 can hold in {what}, got {wrong!r:.60}, which has half of a surrogate "
+            "pair; rename the class."
+        )
 
 
 def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: str = "got none for") -> list[int]:

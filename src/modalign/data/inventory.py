@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from modalign.core.features import Quarantined
+from modalign.core.label_matrix import SEPARATORS
 from modalign.data.blobs import Blob
 from modalign.data.decoding.sniff import IMAGE_SUFFIXES
 from modalign.data.names import quoted
 from modalign.data.splits.division import part_within, purposes
 
 NO_LABEL = "-1"
+"""Label of an image whose class is unknown, as written in tables."""
 _WITH_ZERO = re.compile(r"\s*-?\d+\.0\s*")
 _NEGATIVE = re.compile(r"\s*-\d+\s*")
-"""Label of an image whose class is unknown, as written in tables."""
+_SEPARATOR = re.compile(f"[{SEPARATORS}]")
 _ABSENT = {"nan", "none", "null", "n/a", "na", "nil", "<na>", "?", "unknown", "unlabeled"}
 _LISTS = {".txt", ".csv", ".tsv", ".json", ".lst", ".mat"}
 
@@ -65,6 +67,8 @@ class Listing:
         Names of all entries of a list in order, including those left out; empty for other sources.
     written : bool, default=False
         Whether the keys are labels as somebody wrote them, of which blanks and -1 may mean no label.
+    known : set of str
+        Keys that the source has as names; -1 among them is a class.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -85,6 +89,7 @@ class Listing:
     documents: dict[str, Blob] = field(default_factory=dict)
     given: list[str] = field(default_factory=list)
     written: bool = False
+    known: set[str] = field(default_factory=set)
 
     def add(self, name: str, blob: Blob, key: str | None = None, part: str = "") -> None:
         """Add an image."""
@@ -106,16 +111,19 @@ class Listing:
     def leave_unlabeled(self, known: Collection[str] = ()) -> None:
         """Take blank labels, and -1 among at least two other labels, for no label; note labels that may mean none.
 
-        -1 is a class if it is one of the ``known`` names, and beside other negative labels. Labels that are all whole
-        numbers with ``.0``, as a column with gaps is written, are these numbers.
+        -1 is a class if it is one of the ``known`` names, of the source or of the caller, in a set with other names,
+        and beside other negative labels. Labels that are all whole numbers with ``.0``, as a column with gaps is
+        written, are these numbers.
         """
+        known = {*known, *self.known}
         self.keys = [None if key is None or not key.strip() else key for key in self.keys]
         if all(key is None or (_WITH_ZERO.fullmatch(key) and key not in known) for key in self.keys):
             self.keys = [None if key is None else key.strip().removesuffix(".0") for key in self.keys]
             self.classes = list(dict.fromkeys(key.strip().removesuffix(".0") for key in self.classes))
         named = set(self.keys) - {None, NO_LABEL}
         negative = any(key is not None and _NEGATIVE.fullmatch(key) for key in named)
-        is_class = negative or NO_LABEL in known
+        in_a_set = any(NO_LABEL in map(str.strip, _SEPARATOR.split(key)) for key in named if key is not None)
+        is_class = negative or in_a_set or NO_LABEL in known
         if len(named) > 1 and not is_class and (n := self.keys.count(NO_LABEL)):
             self.keys = [None if key == NO_LABEL else key for key in self.keys]
             images = "image is" if n == 1 else "images are"

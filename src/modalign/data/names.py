@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modalign.core.errors import InputError, argument
 from modalign.core.files import read_json, read_text
+from modalign.core.labels import require_encodable
 from modalign.core.name_matching import did_you_mean, match_names, normalize, numeral, quoted
 from modalign.core.name_matching import plural_key as plural_key
 
@@ -61,6 +62,7 @@ def name_classes(found: Sequence[str], classes: object = None, *, indices: bool 
     indices : bool, default=False
         Whether the keys are integers, which are always indices into the names.
     """
+    require_encodable(found, "the source")
     if classes is None:
         names = tuple(sorted(found, key=natural_key))
         return Naming(names, {name: i for i, name in enumerate(names)}, _twins(names))
@@ -106,6 +108,7 @@ def read_classes(classes: object) -> dict[str, str]:
         )
     if not all(isinstance(text, str) and text.strip() for pair in pairs for text in pair):
         raise InputError(f"Expected class names in {origin} to be non-empty text.")
+    require_encodable((name for _, name in pairs), origin)
     pairs = [(key.strip(), name.strip()) for key, name in pairs]
     seen: dict[str, str] = {}
     for key, name in pairs:

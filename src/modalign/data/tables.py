@@ -23,7 +23,10 @@ from modalign.data.splits.division import part_called
 
 PATH_COLUMNS = ("path", "image", "file", "filename", "filepath", "file_name", "file_path", "image_path", "img", "id")
 LABEL_COLUMNS = ("class_name", "class", "label", "category", "target", "cls", "name", "labels", "classes", "tags")
-CLASS_CELLS = {"1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1}
+CLASS_CELLS = {
+    "1": 1, "0": 0, "-1": -1, "": -1, "1.0": 1, "0.0": 0, "-1.0": -1,
+    "True": 1, "False": 0, "TRUE": 1, "FALSE": 0, "true": 1, "false": 0,
+}  # fmt: skip
 """Cells of a column of a class, and what they say of an image: shown, not shown, unknown."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 

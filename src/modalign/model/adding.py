@@ -12,7 +12,8 @@ import torch
 
 from modalign.core.display import n_images
 from modalign.core.errors import InputError, argument
-from modalign.core.features import UNLABELED, ClassText
+from modalign.core.features import UNLABELED, ClassText, Quarantined
+from modalign.core.labels import require_encodable
 from modalign.core.name_matching import quoted, spelling_key
 from modalign.core.renaming import stacklevel_outside
 from modalign.data.copies import content_hash
@@ -53,7 +54,9 @@ def with_class(
     remarks: list[str] = []
     if check is not None:
         others, remarks = _of_others(model, name, check, hashes - {""})
-        added, measured["check"] = _bounded(added, torch.tensor(model.encoder.embed_images(others).vectors))
+        X = model.encoder.embed_images(others)
+        remarks += _about_refused(argument("check"), *others.quarantined, *X.quarantined)
+        added, measured["check"] = _bounded(added, torch.tensor(X.vectors))
         remarks += _about_few(name, measured["check"]["images"])
     made = replace(
         model,
@@ -112,6 +115,12 @@ def _about_given(name: str, given: dict[str, int] | None) -> list[str]:
     return [f"{given['found']} of the {n_images(given['images'])} given are answered as '{name}'; fit again with them"]
 
 
+def _about_refused(whose: str, *refused: Quarantined) -> list[str]:
+    """A note on images that cannot be decoded and are left out, if there are any."""
+    left = list(dict.fromkeys(entry.id for entry in refused))
+    return [f"{n_images(len(left))} of {whose} cannot be decoded: {quoted(left, 3)}"] if left else []
+
+
 def _remarks(model: Classifier, name: str, items: Items | None, hashes: frozenset[str]) -> list[str]:
     """What was not done with the images of a new class, or speaks against them."""
     if items is None:
@@ -120,9 +129,7 @@ def _remarks(model: Classifier, name: str, items: Items | None, hashes: frozense
     if isinstance(model.method, TowerMethod):
         remarks.append(f"the images of '{name}' are not used, since {type(model.method).__name__} adds a class by text")
     else:
-        refused = [*items.quarantined, *model.encoder.embed_images(items).quarantined]
-        if left := list(dict.fromkeys(entry.id for entry in refused)):
-            remarks.append(f"{n_images(len(left))} of '{name}' cannot be decoded: {quoted(left, 3)}")
+        remarks += _about_refused(f"'{name}'", *items.quarantined, *model.encoder.embed_images(items).quarantined)
     if known := len(hashes & model.fitted_on - {""}):
         remarks.append(
             f"{n_images(known)} of '{name}' {'was' if known == 1 else 'were'} in the fit of the other classes"
@@ -177,6 +184,7 @@ def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None
     """Return the sentences of the fitted classes and of the new one, by the same templates."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(f"Expected the name of a class, got {name!r:.60}.")
+    require_encodable([name], argument("name"))
     if spelling_key(name) in map(spelling_key, model.class_names):
         raise InputError(f"Expected a class that the model does not have, got '{name}'.")
     if not model.encoder.has_text:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.files import read_text
+from modalign.core.labels import require_encodable
 from modalign.core.name_matching import did_you_mean, normalize
 from modalign.data.names import siblings
 from modalign.data.text.templates import TEMPLATES
@@ -84,7 +85,7 @@ def read_class_words(classes: Classes, background: Sequence[str] | str = ()) -> 
     other = _split(background, "background") if isinstance(background, str) else [*background]
     if background:
         rows = [other, *rows]
-        digest = hashlib.sha256(f"{digest}\n{', '.join(map(str, other))}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{digest}\n{', '.join(map(str, other))}".encode("utf-8", "surrogatepass")).hexdigest()
     words, notes = _checked(rows, bool(background))
     return ClassWords(words, bool(background), digest, notes)
 
@@ -138,7 +139,7 @@ def _rows(classes: Classes) -> tuple[list[list[str]], str]:
             f"Expected {argument('classes')} as a file, a text with semicolons or a list, got {type(classes).__name__}."
         )
     file = "\n".join(", ".join(map(str, row)) for row in rows) + "\n"
-    return rows, hashlib.sha256(file.encode()).hexdigest()
+    return rows, hashlib.sha256(file.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _is_file(text: str) -> bool:
@@ -181,6 +182,7 @@ def _checked(rows: list[list[str]], background: bool) -> tuple[tuple[tuple[str, 
     for k, row in enumerate(rows):
         if not row or not all(isinstance(name, str) and name.strip() for name in row):
             raise InputError(f"Expected one or more non-empty names for class {k}, got {row!r:.80}.")
+        require_encodable(row, "classes")
         own: dict[str, str] = {}
         for name in (name.strip() for name in row):
             key = normalize(name)

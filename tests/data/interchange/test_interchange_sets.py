@@ -73,6 +73,22 @@ def test_twenty_images_keep_their_sets(format: str, sets: LabeledSets, tmp_path:
         assert content(load_label_sets(convert_labels(source, "webdataset", tmp_path / "again.tar"))) == expected
 
 
+@pytest.mark.parametrize("format", PLACES)
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_class_called_minus_one_is_kept(format: str, alone: bool, sets: LabeledSets, tmp_path: Path) -> None:
+    few = sets.select(slice(8))
+    matrix = few.matrix.copy()
+    if alone:  # it is in no set with others
+        matrix[matrix.sum(axis=1) > 1, 0] = 0
+    few = replace(few, items=replace(few.items, parts=np.full(8, "train")), matrix=matrix, class_names=("-1", "a", "b"))
+    again = load_label_sets(written(few, format, tmp_path))
+    assert set(again.class_names) == set(few.class_names)
+    expected = content(few)
+    if format == "fiftyone":
+        expected = [(data, row, "") for data, row, _ in expected]
+    assert content(again.for_classes(few.class_names)) == expected
+
+
 @pytest.mark.parametrize("format", ["yolo", "imagefolder"])
 def test_folders_of_one_class_take_no_sets(format: str, sets: LabeledSets, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Expected one class per image for this format"):

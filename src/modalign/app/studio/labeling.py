@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ import numpy as np
 from modalign.app.studio.exam import MOST, exam_key
 from modalign.app.studio.label_log import LabelLog
 from modalign.app.studio.label_state import NONE, ClassOf, LabelState, last_undoable
-from modalign.core.display import is_encodable
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
+from modalign.core.labels import require_encodable
 from modalign.core.name_matching import normalize
 
 NO_CLASS = -2
@@ -225,12 +225,22 @@ class Labeling:
             raise InputError(f"Expected the number of a class, got {number!r}.")
 
     def _new_name(self, name: str, own: int | None = None) -> str:
-        name = " ".join(name.split())
-        if not is_encodable(name):
-            raise InputError("Expected a class name that UTF-8 can hold, got half of a surrogate pair in it.")
-        if not name or len(name) > MOST_NAME:
-            raise InputError(f"Expected a class name of 1 to {MOST_NAME} characters, got {len(name)}.")
-        for number, other in self.state.names.items():
-            if number != own and normalize(other) == normalize(name):
-                raise InputError(f"Expected a new class name, got '{name}', which is the class '{other}'.")
-        return name
+        return checked_name(name, (other for number, other in self.state.names.items() if number != own))
+
+
+def checked_name(name: str, others: Iterable[str]) -> str:
+    """Return the name of a new class, on one line with single blanks between words.
+
+    Raises
+    ------
+    InputError
+        The name is blank, too long, not encodable, or one of the ``others`` apart from case and blanks.
+    """
+    name = " ".join(name.split())
+    require_encodable([name], "the studio")
+    if not name or len(name) > MOST_NAME:
+        raise InputError(f"Expected a class name of 1 to {MOST_NAME} characters, got {len(name)}.")
+    same = next((other for other in others if normalize(other) == normalize(name)), None)
+    if same is not None:
+        raise InputError(f"Expected a new class name, got '{name}', which is the class '{same}'.")
+    return name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from modalign.app.studio.exam import exam_limit
 from modalign.app.studio.gallery import Gallery, content_hashes_of
 from modalign.app.studio.image_list import listed_images
-from modalign.app.studio.label_log import LOCK_FILE, LOG_FILE, LabelLog
-from modalign.app.studio.labeling import Labeling
+from modalign.app.studio.label_log import LOG_FILE, LabelLog
+from modalign.app.studio.label_state import LabelState
+from modalign.app.studio.labeling import Labeling, checked_name
 from modalign.app.studio.session import Session, SessionSettings
 from modalign.app.studio.sets.set_labeling import SetLabeling
 from modalign.app.studio.sets.set_refitting import SetAnswers
 from modalign.app.studio.sets.set_session import SetSession
-from modalign.core.errors import EncoderMismatchError, InputError, argument
+from modalign.app.studio.state_folder import kept_settings, require_place
+from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, Features
-from modalign.core.files import read_json, require_own_folder, write
 from modalign.core.label_matrix import UNKNOWN
 from modalign.core.name_matching import match_names, quoted
 from modalign.core.randomness import require_seed
@@ -38,14 +36,6 @@ from modalign.model.classifier import Classifier
 from modalign.model.loading_models import load
 from modalign.model.multi_label.multi_label_classifier import MultiLabelClassifier
 from modalign.model.scoring import require_one
-
-SETTINGS_FILE = "studio.json"
-
-
-def state_folder(source: Path) -> Path:
-    """Where the state of a source is kept by default: next to it, never inside."""
-    path = source.resolve()
-    return path.parent / f"{path.name}.studio"
 
 
 def open_session(
@@ -110,7 +100,7 @@ def open_session(
         raise InputError(
             f"Expected labels to import, no image of the source has one; leave {argument('import_labels')} out."
         )
-    _require_place(state, source)
+    require_place(state, source)
     earlier = LabelLog(state) if (state / LOG_FILE).exists() else None
     log = earlier
     try:
@@ -122,7 +112,7 @@ def open_session(
         items = items.select(rows)
         contents = content_hashes_of(items, encoder.store)
         log = earlier or LabelLog(state)  # nothing is written before everything that can be refused
-        kept = _settings(state, encoder, contents, seed, multi_label)
+        kept = kept_settings(state, encoder, contents, seed, multi_label)
         kind = SetLabeling if multi_label else Labeling
         labeling = kind(items.ids, contents, log, kept["seed"], int(kept["exam_limit"]))
         for name in names:
@@ -168,25 +158,30 @@ def _encoder(given: str | Encoder | JoinedEncoder | None, templates: tuple[str, 
 
 
 def _require_classes(names: Sequence[str], log: LabelLog | None) -> None:
-    """Raise unless the source, the model or an earlier session has two classes."""
-    added = set() if log is None else {event["name"] for event in log.events if event["kind"] == "add"}
-    if len(names) < 2 and len(added) < 2:
+    """Raise unless the source, the model or an earlier session has two classes, and new names can be added."""
+    state = LabelState.replay([] if log is None else log.events)
+    if len(names) < 2 and state.n_classes_ever < 2:
         raise InputError(
             f"Expected at least 2 classes, got {len(names)}; name them by {argument('classes')}, or sort some "
             "images into one folder per class."
         )
+    present = [*state.names.values()]
+    for name in names:
+        if name not in state.ever:
+            present.append(checked_name(name, present))
 
 
 def _classifier(folder: Path, multi_label: bool, encoder: str | Encoder | None) -> Classifier | MultiLabelClassifier:
     found = load(folder, encoder=encoder)
     if (multi_label and isinstance(found, MultiLabelClassifier)) or (not multi_label and isinstance(found, Classifier)):
         return found
-    advice = "give another model"
+    got, advice = "another kind of model", "give another model"
     if isinstance(found, (Classifier, MultiLabelClassifier)):
+        got = f"a model of {'one class' if multi_label else 'several classes'} per image"
         advice += f", or open the studio {'without' if multi_label else 'with'} {argument('multi_label')}"
     raise InputError(
-        f"Expected a saved classifier of {'several classes' if multi_label else 'one class'} per image, got "
-        f"{type(found).__name__} in '{folder}'; {advice}."
+        f"Expected a model of {'several classes' if multi_label else 'one class'} per image in '{folder}', got {got}; "
+        f"{advice}."
     )
 
 
@@ -232,51 +227,6 @@ def _answers_of(model: Classifier, features: Features) -> Callable[[tuple[str, .
         return found / found.sum(axis=1, keepdims=True)
 
     return columns
-
-
-def _require_place(state: Path, source: Any) -> None:
-    """Raise unless ``state`` is empty or of a studio, and not in ``source``, whose images its thumbnails would be."""
-    require_own_folder(state, "a studio", LOG_FILE, lambda name: name in (LOCK_FILE, SETTINGS_FILE))
-    if isinstance(source, (str, Path)) and Path(state).resolve().is_relative_to(Path(source).resolve()):
-        raise InputError(
-            f"Expected a folder for the state that is not among the images, '{state}' is in '{source}'; choose another "
-            f"one with {argument('state')}."
-        )
-
-
-def _settings(state: Path, encoder: Encoder, contents: list[str], seed: int, multi_label: bool) -> dict[str, Any]:
-    """Return the fixed settings of the session: encoder, seed, exam set, and the kind of labels."""
-    path = state / SETTINGS_FILE
-    if not path.exists():
-        fixed = {"v": 1, "encoder": encoder.spec.name, "fingerprint": encoder.spec.fingerprint, "seed": seed}
-        fixed |= {"multi_label": True} if multi_label else {}
-        fixed["exam_limit"] = str(exam_limit(contents, seed))  # more digits than JSON numbers reliably keep
-        write(path, json.dumps(fixed, indent=1))
-        return fixed
-    kept = read_json(path, "the settings of a studio")
-    if not _is_kept(kept):
-        raise InputError(f"Expected the settings of a studio in '{path}', got something else; choose another folder.")
-    if kept["fingerprint"] != encoder.spec.fingerprint:
-        raise EncoderMismatchError(
-            f"Expected the encoder '{kept.get('encoder')}' of the earlier session, got '{encoder.spec.name}'; "
-            f"use the same, or another folder with {argument('state')}."
-        )
-    if kept.get("multi_label", False) != multi_label:
-        has, wants = ("several classes", "one class") if not multi_label else ("one class", "several classes")
-        raise InputError(
-            f"Expected a studio folder with {wants} per image, '{state}' has {has}; open it with the same kind "
-            f"({argument('multi_label')}), or choose another folder with {argument('state')}."
-        )
-    return kept
-
-
-def _is_kept(entries: object) -> bool:
-    """Whether these are the settings that a studio writes."""
-    if not isinstance(entries, dict) or not {"fingerprint", "seed", "exam_limit"} <= set(entries):
-        return False
-    limit, seed = entries["exam_limit"], entries["seed"]
-    is_limit = isinstance(limit, str) and re.fullmatch(r"[0-9]{1,20}", limit) is not None and int(limit) < 2**64
-    return is_limit and isinstance(seed, int) and seed >= 0
 
 
 def _import_labels(labeling: Labeling, labels: np.ndarray, names: tuple[str, ...]) -> None:

@@ -53,8 +53,9 @@ def studio(
     """Label images in a local page, refit, and show the accuracy on a random exam set."""
     require("fastapi", "app")
     require("uvicorn", "app")
-    from modalign.app.studio.opening import open_session, state_folder
+    from modalign.app.studio.opening import open_session
     from modalign.app.studio.routes import studio_app
+    from modalign.app.studio.state_folder import state_folder
     from modalign.app.web import listen, run_app
 
     if model is not None:

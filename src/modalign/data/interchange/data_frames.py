@@ -11,7 +11,7 @@ import numpy as np
 from modalign.core.errors import InputError, require
 from modalign.core.labels import UNLABELED, is_missing
 from modalign.data.interchange.labeled_rows import Label, LabeledRow, listed, one_or_several, unique_name
-from modalign.data.inventory import NO_LABEL, Listing
+from modalign.data.inventory import Listing
 from modalign.data.names import quoted
 from modalign.data.part_columns import find_parts
 from modalign.data.tables import LABEL_COLUMNS, column_name, unused_columns
@@ -54,7 +54,8 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     what_column = None if label is None else header.index(label)
     part_of, of_parts = find_parts(header, rows, used | {what_column}, labeled=label is not None)
     parts = [part_of(row) for row in rows]
-    listing = listed(zip(ids, columns[image], labels, parts, strict=True), what, classes, base, numbered=numbered)
+    of_rows = zip(ids, columns[image], labels, parts, strict=True)
+    listing = listed(of_rows, what, classes, base, numbered=numbered, known=names_in_lists(cells))
     if note := unused_columns(header, rows, used | of_parts, what_column):
         listing.notes.append(note)
     return listing
@@ -142,12 +143,18 @@ def _name(value: object, i: int) -> str:
 
 
 def label_of_cell(value: Any, classes: Sequence[str]) -> Label:
-    """The class of a cell, or of a list all classes that the image shows; None of a list of missing values alone."""
+    """The class of a cell, or of a list all classes that the image shows; None of a list of missing values or -1."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
     if isinstance(value, (list, tuple, set)):
-        names = (label_name(own, classes) for own in value)
-        return one_or_several((name for name in names if name not in (None, NO_LABEL)), empty=None if value else ())
+        names = (label_name(own, classes) for own in value if own != UNLABELED)
+        return one_or_several((name for name in names if name is not None), empty=None if value else ())
     return label_name(value, classes)
+
+
+def names_in_lists(cells: Iterable[Any]) -> set[str]:
+    """The texts in cells that are lists, in which a number -1 means no label, and a text never does."""
+    found = (value for value in cells if isinstance(value, (list, tuple, set, np.ndarray)))
+    return {own.strip() for value in found for own in value if isinstance(own, str)}
 
 
 def label_name(value: Any, classes: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from modalign.core.errors import InputError, UndecodableError, require
 from modalign.data.blobs import Blob, Identity
-from modalign.data.interchange.data_frames import IMAGE_COLUMNS, label_of_cell
+from modalign.data.interchange.data_frames import IMAGE_COLUMNS, label_of_cell, names_in_lists
 from modalign.data.interchange.labeled_rows import Label, LabeledRow, blob_of, listed
 from modalign.data.inventory import Listing
 from modalign.data.names import quoted
@@ -84,7 +84,8 @@ def list_dataset(source: Any, what: str = "the dataset") -> Listing:
         raise InputError("Expected splits with the same class names, got others; cast the labels to one ClassLabel.")
     rows = (row for part, dataset in splits.items() for row in _rows(dataset, part, classes, len(splits) > 1))
     numbered = all(_are_numbers(dataset) for dataset in splits.values())
-    return listed(rows, what, classes, numbered=numbered)
+    known = set() if classes else {name for dataset in splits.values() for name in names_in_lists(_labels(dataset))}
+    return listed(rows, what, classes, numbered=numbered, known=known)
 
 
 def to_dataset(rows: Sequence[LabeledRow], class_names: Sequence[str]) -> Any:
@@ -141,6 +142,11 @@ def _class_names(dataset: Any) -> tuple[str, ...]:
     return tuple(getattr(getattr(kind, "feature", kind), "names", None) or ())
 
 
+def _labels(dataset: Any) -> list[Any]:
+    _, label = _columns(dataset)
+    return list(dataset[label]) if label else [None] * len(dataset)
+
+
 def _are_numbers(dataset: Any) -> bool:
     """Whether the column of labels has whole numbers."""
     _, label = _columns(dataset)
@@ -153,13 +159,12 @@ def _is_class(kind: Any) -> bool:
 
 
 def _rows(dataset: Any, part: str, classes: Sequence[str], several: bool) -> Iterator[tuple[str, RowBlob, Label, str]]:
-    image, label = _columns(dataset)
+    image, _ = _columns(dataset)
     kind = dataset.features[image]
     if type(kind).__name__ == "Image":
         dataset = dataset.cast_column(image, type(kind)(decode=False))  # bytes, which are what identifies an image
     ids = list(dataset["id"]) if "id" in dataset.column_names else range(len(dataset))
-    labels = list(dataset[label]) if label else [None] * len(dataset)
-    for i, (name, value) in enumerate(zip(ids, labels, strict=True)):
+    for i, (name, value) in enumerate(zip(ids, _labels(dataset), strict=True)):
         text = f"{part}/{name}" if several and "id" not in dataset.column_names else str(name)
         part_name = part if part != "unused" else ""
         yield text, RowBlob(dataset, image, i), label_of_cell(value, classes), part_name

@@ -17,7 +17,7 @@ from modalign.data.interchange.labeled_rows import (
     path_inside,
     require_format,
 )
-from modalign.data.inventory import Listing
+from modalign.data.inventory import NO_LABEL, Listing
 
 _OF_ANNOTATIONS = {"id", "annotation_id", "annotator", "created_at", "updated_at", "lead_time"}
 """Keys of JSON-MIN that are neither data of the task nor its choices."""
@@ -43,7 +43,7 @@ def list_label_studio(content: Any, path: str) -> Listing:
     rows = list(_rows(content if "data" in content[0] else _whole_tasks(content, path), path))
     if not any(isinstance(label, tuple) and label for _, _, label, _ in rows):
         rows = [(name, image, label or None, part) for name, image, label, part in rows]
-    return listed(rows, f"'{path}'")
+    return listed(rows, f"'{path}'", known={NO_LABEL})
 
 
 def label_studio_document(rows: Sequence[LabeledRow]) -> list[dict[str, Any]]:

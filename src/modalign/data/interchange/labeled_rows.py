@@ -169,14 +169,16 @@ def listed(
     base: str = "",
     *,
     numbered: bool = False,
+    known: Iterable[str] = (),
 ) -> Listing:
     """A listing of (name, image, label, part); an image is a path below ``base``, bytes, a picture, or a blob.
 
     ``classes`` are all names in label order where the source has such an order; without them, labels may be
-    ``numbered``: integers, not text. If a label is a set of classes, the keys of the listing are sets, as tables have
-    them: names with ``;`` between, ``;`` alone for no class.
+    ``numbered``: integers, not text. ``known`` are labels that are names in any case, see
+    :class:`~modalign.data.inventory.Listing`. If a label is a set of classes, the keys of the listing are sets, as
+    tables have them: names with ``;`` between, ``;`` alone for no class.
     """
-    listing = Listing()
+    listing = Listing(known={*classes, *known})
     strange: set[str] = set()
     for name, image, label, part in rows:
         for own in (label,) if isinstance(label, str) else label or ():

@@ -10,6 +10,7 @@ from io import BytesIO
 from typing import IO
 
 from modalign.core.errors import InputError
+from modalign.core.features import UNLABELED
 from modalign.data.interchange.labeled_rows import (
     Label,
     LabeledRow,
@@ -47,7 +48,7 @@ def add_sample_labels(listing: Listing, path: str | os.PathLike[str]) -> bool:
                 is_label = ending in ("cls", "json") and member.isreg() and member.size <= _LABEL_LIMIT
                 if is_label and sample in names and (ending == "cls" or sample not in found):
                     file = archive.extractfile(member)
-                    told = _told(ending, file.read() if file else b"", f"{path}: {member.name}")
+                    told = _told(ending, file.read() if file else b"", f"{path}: {member.name}", listing.known)
                     if told is not None:
                         found[sample] = told
     except (tarfile.TarError, OSError, EOFError):
@@ -69,8 +70,8 @@ def sample_of(name: str) -> str:
     return folder + slash + file.split(".")[0]
 
 
-def _told(ending: str, data: bytes, where: str) -> tuple[Label, str] | None:
-    """The label and the part that a file tells; None without either."""
+def _told(ending: str, data: bytes, where: str, known: set[str]) -> tuple[Label, str] | None:
+    """The label and the part that a file tells; None without either. Names in a list are added to ``known``."""
     try:
         text = data.decode().strip()
         content = text if ending == "cls" else json.loads(text)
@@ -82,10 +83,13 @@ def _told(ending: str, data: bytes, where: str) -> tuple[Label, str] | None:
     fields = content if isinstance(content, dict) else {}
     value = next((fields[name] for name in _LABEL_FIELDS if name in fields), None)
     values: list[object] = value if isinstance(value, list) else [value]
-    given = [own for own in map(_plain, values) if own is not None and own != ""]
+    missing = (None, "", UNLABELED) if isinstance(value, list) else (None, "")
+    given = [own for own in map(_plain, values) if own not in missing]
     sound = all(isinstance(own, (str, int)) for own in given)
     require_format(sound, "the name or the number of a class, or a list of these,", where, value)
-    label = one_or_several(map(str, given), empty=() if isinstance(value, list) else None)
+    if isinstance(value, list):
+        known.update(own for own in given if isinstance(own, str))
+    label = one_or_several(map(str, given), empty=None if value != [] else ())
     part = fields.get("split")
     part = part if isinstance(part, str) else ""
     return None if label is None and not part else (label, part)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from modalign.core.arrays import require_unmasked
 from modalign.core.errors import InputError, argument
-from modalign.core.labels import UNLABELED, check_names, is_missing, places_of
+from modalign.core.labels import UNLABELED, check_names, is_missing, places_of, require_encodable
 from modalign.core.name_matching import did_you_mean, match_names, numeral, quoted
 
 
@@ -160,6 +160,8 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
             f"Expected a class name {rows}, got blank text at {blank[0]} (counted from 0); leave images "
             "without a label out."
         )
+    if labels.dtype.kind == "U":
+        require_encodable(np.unique(labels).tolist(), "y")
     if labels.dtype.kind in "mMcVS":
         raise InputError(f"Expected labels as integers or class names, got {labels.dtype}.")
     if labels.dtype.kind == "f":
