@@ -283,7 +283,9 @@ def test_of_refit_and_given_model_the_better_counts(right: str, weight: float) -
 
 def test_a_model_of_the_other_kind_is_refused(table: Path, given: Path, tmp_path: Path) -> None:
     one = ma.adapt(load_digits().select(range(20)), method="zero_shot", mirror=False).save(tmp_path / "one")
-    with pytest.raises(InputError, match=r"several classes per image in .*, got a model of one class per image;.*without multi_label"):
+    with pytest.raises(
+        InputError, match=r"several classes per image in .*, got a model of one class per image;.*without multi_label"
+    ):
         open_session(table.parent, state=tmp_path / "s", model=one, multi_label=True)
     with pytest.raises(InputError, match=r"one class per image in .*, got a model of several .*with multi_label"):
         open_session(table.parent, state=tmp_path / "s", model=given)
