@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import machine
-from modalign.audit.label_errors import LabelErrors, confident_label_errors, find_label_errors
+from modalign.audit.label_errors import find_label_errors
 from modalign.core.features import Features
 from modalign.data.digits import load_digits
 from modalign.encoders import load_encoder
@@ -53,15 +53,16 @@ def with_errors(labels: np.ndarray, share: float, seed: int, kind: str) -> np.nd
     return found
 
 
-def counted(features: Features, random_state: int = 0) -> LabelErrors:
-    """Confident learning alone, for comparison: with probabilities of a temperature fitted without regard to errors."""
+def counted(features: Features, random_state: int = 0) -> np.ndarray:
+    """Rows by confident learning alone: with probabilities of a temperature fitted without regard to errors."""
     import torch
+    from cleanlab.filter import find_label_issues
 
     found = cross_fit(_learner(), features, random_state=random_state)
     logits = torch.from_numpy(found.scored.logits)
     temperature = fit_temperature(logits, torch.from_numpy(found.scored.labels))
-    errors = confident_label_errors(found.scored.labels, (logits / temperature).softmax(dim=1).numpy())
-    return LabelErrors(found.rows[errors.rows], errors.suggested, errors.self_confidence, errors.judged, 0.0)
+    p = (logits / temperature).softmax(dim=1).numpy()
+    return found.rows[find_label_issues(found.scored.labels, p, filter_by="low_self_confidence", n_jobs=1)]
 
 
 def main() -> None:
@@ -92,7 +93,7 @@ def planted(name: str, X: np.ndarray, labels: np.ndarray, seeds: range, share: f
         features, wrong = _features(X, noisy), noisy != labels
         found = find_label_errors(features, _learner())
         rows.append(
-            [100 * (found.rate or 0), *_shares(found, wrong), *_shares(counted(features), wrong), len(found.rows)]
+            [100 * (found.rate or 0), *_shares(found.rows, wrong), *_shares(counted(features), wrong), len(found.rows)]
         )
     mean, least = np.mean(rows, axis=0), np.min(rows, axis=0)
     cells = [f"{mean[k]:.3f} ({least[k]:.3f})" for k in (1, 2)]
@@ -106,7 +107,7 @@ def false_alarms(name: str, X: np.ndarray, labels: np.ndarray, seeds: range) -> 
     features, rows = _features(X, labels.astype(np.int64)), []
     for seed in seeds:
         found = find_label_errors(features, _learner(), random_state=seed)
-        rows.append([len(found.rows), 100 * (found.rate or 0), len(counted(features, seed).rows)])
+        rows.append([len(found.rows), 100 * (found.rate or 0), len(counted(features, seed))])
     mean, most = np.mean(rows, axis=0), np.max(rows, axis=0)
     share = f"{100 * mean[0] / len(labels):.2f}"
     return [name, str(len(labels)), f"{mean[0]:.1f} ({most[0]:.0f})", share, f"{mean[1]:.2f}", f"{mean[2]:.1f}"]
@@ -122,9 +123,9 @@ def _learner() -> VectorMethod:
     return method
 
 
-def _shares(found: LabelErrors, wrong: np.ndarray) -> tuple[float, float]:
-    hits = int(wrong[found.rows].sum())
-    return hits / max(1, len(found.rows)), hits / max(1, int(wrong.sum()))
+def _shares(rows: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    hits = int(wrong[rows].sum())
+    return hits / max(1, len(rows)), hits / max(1, int(wrong.sum()))
 
 
 if __name__ == "__main__":

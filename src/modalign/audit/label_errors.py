@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from modalign.audit.label_noise import fit_label_noise
 from modalign.core.errors import InputError
@@ -14,7 +13,6 @@ from modalign.methods.contract.cross_fitting import cross_fit
 from modalign.methods.contract.selection import FOLDS
 from modalign.methods.contract.vectors import VectorMethod
 
-ROUNDING = 1e-6  # by which the mean of equal probabilities may exceed them
 DOUBTED = 0.5
 """A label is reported if it is more probably wrong than right."""
 
@@ -31,10 +29,8 @@ class LabelErrors:
         The most probable class other than the given one.
     self_confidence : ndarray of shape (m,)
         Predicted probability of the given label.
-    judged : int
-        Number of labeled images examined.
     agreement : float
-        Share of these of which the given label is the most probable class.
+        Share of the examined images of which the given label is the most probable class.
     rate : float or None, default=None
         Estimated share of wrong labels, of :func:`find_label_errors`.
     """
@@ -42,66 +38,8 @@ class LabelErrors:
     rows: np.ndarray
     suggested: np.ndarray
     self_confidence: np.ndarray
-    judged: int
     agreement: float
     rate: float | None = None
-
-
-def confident_label_errors(labels: ArrayLike, probabilities: ArrayLike) -> LabelErrors:
-    r"""The images with the least probable labels, as many as the confident joint counts as errors.
-
-    .. math:: \tau_k = \frac{1}{|\{i : y_i = k\}|} \sum_{i : y_i = k} p_{ik}, \qquad
-              \hat y_i = \arg\max_{k \,:\, p_{ik} \ge \tau_k} p_{ik}
-
-    Image i counts as an error if :math:`\hat y_i` exists and differs from :math:`y_i`, and :math:`y_i` is not the most
-    probable class. The images with the lowest :math:`p_{i y_i}`, the self-confidence, are reported.
-
-    Parameters
-    ----------
-    labels : array-like of shape (n,)
-        Class indices 0…C−1.
-    probabilities : array-like of shape (n, C)
-        Out-of-fold: each row from a model that was not fitted to that image.
-
-    Returns
-    -------
-    LabelErrors
-        Cost O(n C).
-
-    Raises
-    ------
-    InputError
-        Shapes that do not fit, labels out of range, values that are no probabilities.
-
-    References
-    ----------
-    .. [1] Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", 2021,
-       arXiv:1911.00068, section 3.
-
-    Examples
-    --------
-    >>> from modalign.audit.label_errors import confident_label_errors
-    >>> found = confident_label_errors([0, 0, 1, 1], [[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
-    >>> found.rows, found.suggested
-    (array([1]), array([1]))
-    """
-    y, p = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
-    if p.ndim != 2 or not len(p) or p.shape[1] < 2 or y.shape != p.shape[:1]:
-        raise InputError(f"Expected probabilities (n, C) of at least 2 classes and n labels, got {p.shape}, {y.shape}.")
-    if y.min() < 0 or y.max() >= p.shape[1]:
-        raise InputError(f"Expected labels in 0…{p.shape[1] - 1}, got {y.min()}…{y.max()}.")
-    if not ((p >= 0) & (p <= 1 + 1e-6)).all():
-        raise InputError("Expected probabilities from 0 to 1, got others.")
-    images = np.arange(len(y))
-    own = p[images, y]
-    counts = np.bincount(y, minlength=p.shape[1])
-    sums = np.bincount(y, weights=own, minlength=p.shape[1])
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    confident = np.where(p >= thresholds - ROUNDING, p, -1.0)
-    suggested, contradicted = _best_other(p, y)
-    errors = (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != y) & contradicted
-    rows = np.argsort(own, kind="stable")[: errors.sum()]
-    return LabelErrors(rows, suggested[rows], own[rows], len(y), float(1 - contradicted.mean()))
 
 
 def probable_label_errors(labels: np.ndarray, logits: np.ndarray) -> LabelErrors:
@@ -135,19 +73,13 @@ def probable_label_errors(labels: np.ndarray, logits: np.ndarray) -> LabelErrors
     """
     noise = fit_label_noise(logits, labels)
     p = noise.probabilities(logits)
-    own = p[np.arange(len(labels)), labels]
-    suggested, contradicted = _best_other(p, labels)
+    images = np.arange(len(labels))
+    own, others = p[images, labels], p.copy()
+    others[images, labels] = -1.0
+    suggested, contradicted = others.argmax(axis=1), others.max(axis=1) > own
     order = np.argsort(own, kind="stable")
     rows = order[(contradicted & (noise.wrong(p, labels) > DOUBTED))[order]]
-    return LabelErrors(rows, suggested[rows], own[rows], len(own), float(1 - contradicted.mean()), noise.rate)
-
-
-def _best_other(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable class other than the label of each image, and whether it is more probable than the label."""
-    images = np.arange(len(labels))
-    others = p.copy()
-    others[images, labels] = -1.0
-    return others.argmax(axis=1), others.max(axis=1) > p[images, labels]
+    return LabelErrors(rows, suggested[rows], own[rows], float(1 - contradicted.mean()), noise.rate)
 
 
 def find_label_errors(features: Features, method: VectorMethod, *, random_state: int | None = 0) -> LabelErrors:
@@ -185,6 +117,6 @@ def find_label_errors(features: Features, method: VectorMethod, *, random_state:
     compact = Features(part.vectors, part.ids, place[part.labels], names, spec=part.spec)
     found = cross_fit(method, compact, random_state=random_state)
     if not len(found.rows):
-        return LabelErrors(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0), 0, 1.0)
+        return LabelErrors(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.empty(0), 1.0)
     errors = probable_label_errors(found.scored.labels, found.scored.logits)
     return replace(errors, rows=judged[found.rows[errors.rows]], suggested=enough[errors.suggested])
