@@ -157,13 +157,33 @@ def test_runs_with_other_settings_than_printed_stand_beside_nothing() -> None:
 
 
 def test_unlabeled_images_per_class_are_distinguished() -> None:
-    entries = {"protocol": "inductive", "shots": 0}
+    entries = {"protocol": "inductive", "shots": 0, "encoder": f"facebook/dinov2-base+{CLIP16}"}
     few, all_ = (beside([made("gpua", "dtd", 0.5, per_class=n, **entries)]) for n in (16, None))
-    assert {key[2] for key in few} == {
-        "GPUA, 16 unlabeled images per class", "GPUA, vision only, 16 images per class", "GPUA, THS loss"
-    }  # fmt: skip
+    assert {key[2] for key in few} == {"GPUA, 16 unlabeled images per class", "GPUA, THS loss"}
     assert "GPUA" in {key[2] for key in all_}
     assert not {key[2] for key in few} & {key[2] for key in all_}
+
+
+def test_rows_are_of_one_encoder_of_both_or_of_the_vision_only_one() -> None:
+    entries = {"protocol": "inductive", "shots": 0, "per_class": 16}
+    number = one(paper="gpua", table="Table 5", dataset="dtd", method="GPUA, vision only, 16 images per class",
+                 backbone="DINOv2 and CLIP ViT-B/16")  # fmt: skip
+    assert f" --encoder facebook/dinov2-base --clip-encoder {CLIP16} " in bench_command(number)
+    rows = {}
+    for encoder, clip_encoder in (("tiny-vision+tiny", ""), ("tiny-vision", "tiny"), ("tiny", "")):
+        run = replace(made("gpua", "oxford_pets", 0.5, encoder=encoder, **entries), clip_encoder=clip_encoder)
+        rows[encoder] = {(table, method) for _, table, method, *_ in beside([run])}
+    assert rows["tiny"] == {("Table 3", "GPUA, CLIP features only")}
+    assert rows["tiny-vision"] == {
+        ("Table 3", "GPUA, vision-only features"), ("Table 5", "GPUA, vision only, 16 images per class")
+    }  # fmt: skip
+    assert ("Table 3", "GPUA, 16 unlabeled images per class") in rows["tiny-vision+tiny"]
+    assert not rows["tiny-vision+tiny"] & (rows["tiny"] | rows["tiny-vision"])
+    printed = made("gpua", "dtd", 0.5, encoder="/models/dinov2-base", **entries)
+    own = OwnRuns([replace(printed, clip_encoder=CLIP16)])(number)
+    assert own is not None
+    assert own.same_encoder
+    assert own.encoder == f"/models/dinov2-base with text of {CLIP16}"
 
 
 def halves(name: str, base: float, new: float, seed: int, **entries: Any) -> list[BenchmarkRun]:

@@ -255,7 +255,8 @@ def test_mirrored_training_images_go_to_methods_that_use_them() -> None:
     with_mirror, without = Spy(), Spy()
     without.mirrors = False  # type: ignore[misc]
     methods = {"a": lambda seed: with_mirror, "b": lambda seed: without}
-    few_shot_protocol(features, None, methods, shots=(1,), seeds=(1,), mirror=mirror)
+    runs = few_shot_protocol(features, None, methods, shots=(1,), seeds=(1,), mirror=mirror)
+    assert {run.n_train for run in runs} == {3}, "an image and its mirrored view count once"
     assert len(with_mirror.seen["train"]) == 2 * len(without.seen["train"]) == 6
     assert sum(row >= 1000 for row in rows_of(with_mirror.seen["train"])) == 3
     assert max(rows_of(with_mirror.seen["test"])) < 1000

@@ -40,6 +40,9 @@ def bench(
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
     ] = None,
+    clip_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")
+    ] = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[
         Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
@@ -79,8 +82,8 @@ def bench(
         refuse_unused("with --protocol inductive", "per_class")
     if "segmentation" in words(protocol):
         refuse_unused(
-            "with another protocol than segmentation", "shots", "seeds", "template", "descriptions", "settings",
-            "set_", "jobs",
+            "with another protocol than segmentation", "shots", "seeds", "clip_encoder", "template", "descriptions",
+            "settings", "set_", "jobs",
         )  # fmt: skip
         if ray is not None:
             raise InputError("Expected --ray with another protocol than segmentation, which runs in this process.")
@@ -99,6 +102,7 @@ def bench(
             shots=shots_of(shots) if shots else None,
             seeds=seeds,
             encoder=encoder,
+            clip_encoder=clip_encoder,
             templates=template or None,
             descriptions=descriptions,
             settings=settings,

@@ -150,9 +150,9 @@ def run_once(
     if shots:
         rows, train = split.train, space.select(split.train)
         validation = space.select(split.validation) if len(split.validation) else None
+        n_train = len(train)
         if mirror is not None and getattr(method, "mirrors", False):
             train, rows = concatenate([train, mirror.select(split.train)]), np.concatenate([rows, rows])
-        n_train = len(train)
         if not method.needs_labels and len(split.unlabeled):  # also one that ignores them: auto shares its fit
             train = _below(train, _blind(space, split.unlabeled))
             rows = np.concatenate([rows, split.unlabeled])

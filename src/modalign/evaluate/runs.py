@@ -44,7 +44,7 @@ class Run:
     fit_seconds, predict_seconds : float
         Wall time.
     n_train, n_validation : int
-        Labeled images that the method was fitted on, and validated with.
+        Labeled images that the method was fitted on, and validated with; an image and its mirrored view count once.
     protocol : str
         Description of the division of the images.
     parameters : dict

@@ -33,6 +33,9 @@ def sweep(
     encoder: Annotated[
         str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
     ] = None,
+    clip_encoder: Annotated[
+        str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")
+    ] = None,
     template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
     descriptions: Annotated[
         Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
@@ -60,7 +63,7 @@ def sweep(
         warnings.simplefilter("ignore", RunWarning)  # the record has them
         result = sweep_parameter(
             source, method, name, numbers, by=None if other is None else other[1:], protocol=words(protocol),
-            seeds=seeds, encoder=encoder, device=device,
+            seeds=seeds, encoder=encoder, clip_encoder=clip_encoder, device=device,
             shots=shots_of(shots) if shots else None,
             datasets=[word.strip() for word in datasets.split(",")] if datasets else None,
             templates=template or None, descriptions=descriptions, record=record, jobs=jobs or os.cpu_count() or 1,

@@ -49,6 +49,7 @@ def run_benchmark(
     shots: Shots | Sequence[Shots] | None = None,
     seeds: int | Sequence[int] = 3,
     encoder: str | None = None,
+    clip_encoder: str | None = None,
     templates: Sequence[str] | None = None,
     descriptions: str | Path | None = None,
     settings: str = "default",
@@ -85,6 +86,9 @@ def run_benchmark(
         Number of draws, or their seeds.
     encoder : str, optional
         Name or folder; by default ``"tiny"`` for images, and for class names of vectors the encoder that made them.
+        With two, ``"dinov2+clip"``, methods that take both spaces get both, and the others that of the class text.
+    clip_encoder : str, optional
+        Encoder of the class text where ``encoder`` has no text tower.
     templates : sequence of str, optional
         Sentences with ``{}`` for the class name. Default: the published ones of each data set.
     descriptions : str or Path, optional
@@ -142,6 +146,7 @@ def run_benchmark(
         source=str(source) if ray is None else _everywhere(source),
         datasets=given.names,
         encoder=encoder if given.of_vectors else encoder or "tiny",
+        clip_encoder=clip_encoder,
         device=device,
         templates=None if templates is None else tuple(templates),
         descriptions=None if descriptions is None else os.path.abspath(descriptions),
@@ -207,7 +212,7 @@ def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:
     """Store the vectors in the cache, so that the processes do not compute them again."""
     protocols = [cell.task.protocol for cell in cells if issubclass(method_class(cell.method), VectorMethod)]
     for name in _names(opened, protocols):
-        _ = opened.open(name).vectors
+        _ = opened.open(name).vectors  # with those of each part
 
 
 def _reasons(left_out: Sequence[LeftOut]) -> str:

@@ -20,6 +20,7 @@ from modalign.data.text.sentence_files import SentenceFiles
 from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark.benchmark_learners import TaskLearner, task_learner
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, append_benchmark_run, read_benchmark_runs
+from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import BenchmarkTask, TaskKey, TestPart, draw_task
 from modalign.evaluate.comparison.findings import LeftOut
@@ -40,8 +41,9 @@ class BenchmarkPlan:
         Path of the data.
     datasets : tuple of str
         Names; protocols with one source data set train on the first.
-    encoder : str, optional
-        Name or folder; None for vectors, whose class names are embedded by the encoder that made them.
+    encoder, clip_encoder : str, optional
+        Name or folder; None for vectors, whose class names are embedded by the encoder that made them. And the encoder
+        of the class text where that of the images has none.
     device : str
         Device of the encoder.
     templates : tuple of str, optional
@@ -59,6 +61,7 @@ class BenchmarkPlan:
     source: str
     datasets: tuple[str, ...]
     encoder: str | None = None
+    clip_encoder: str | None = None
     device: str = "auto"
     templates: tuple[str, ...] | None = None
     descriptions: str | None = None
@@ -70,8 +73,9 @@ class BenchmarkPlan:
         """The data sets, with the encoder loaded."""
         encoder = None if self.encoder is None else load_encoder(self.encoder, device=self.device)
         return BenchmarkSource(
-            self.source, self.datasets or None, encoder, self.templates, self.device, self.descriptions
-        )
+            self.source, self.datasets or None, encoder, self.templates, self.device, self.descriptions,
+            None if self.clip_encoder is None else load_encoder(self.clip_encoder, device=self.device),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class BenchmarkGrid:
 
     def __init__(self, plan: BenchmarkPlan, source: BenchmarkSource | None = None) -> None:
         self.plan, self.source = plan, plan.open() if source is None else source
-        self._prints: dict[str, str] = {}
+        self._prints: dict[tuple[str, bool], str] = {}
 
     @cached_property
     def done(self) -> dict[tuple[object, ...], BenchmarkRun]:
@@ -109,6 +113,7 @@ class BenchmarkGrid:
         try:
             task = draw_task(cell.task, self.source)
             learner = task_learner(self._method(cell, task.data.sentence_files), task)
+            task = learner.task
         except ValueError as error:
             return [self._left_out(cell, error)]
         known = [self._known(cell, learner, part) for part in task.parts]
@@ -210,6 +215,7 @@ class BenchmarkGrid:
             cpu_seconds=seconds,
             run=run,
             sentences=part.data.sentences_from,
+            clip_encoder="" if part.data.clip_encoder is None else part.data.clip_encoder.name,
         )
 
     def _known(self, cell: BenchmarkCell, learner: TaskLearner[Any], part: TestPart) -> BenchmarkRun | None:
@@ -227,25 +233,27 @@ class BenchmarkGrid:
 
     def _print(self, task: BenchmarkTask, part: TestPart) -> str:
         """Return 16 hexadecimal digits over the inputs of a run: data, encoder, text and drawn images."""
-        digest = hashlib.sha256((self._of_set(task.data.name) + self._of_set(part.data.name)).encode())
+        digest = hashlib.sha256((self._of_set(task.data) + self._of_set(part.data)).encode())
         rows: Sequence[np.ndarray] = [getattr(task.split, name) for name in PARTS if name != "test"]
         for index in (*rows, task.classes, part.classes):
             digest.update(b"|" + np.ascontiguousarray(index, dtype=np.int64).tobytes())
         return digest.hexdigest()[:16]
 
-    def _of_set(self, name: str) -> str:
+    def _of_set(self, data: BenchmarkSet) -> str:
         """Hash a data set: its vectors, or without them the names of its images; its labels and its text."""
-        if name not in self._prints:
-            data = self.source.open(name)
+        key = data.name, data is data.text_alone
+        if key not in self._prints:
             if data.given is not None:
-                self._prints[name] = fingerprint_of(data.given, data.class_text)
+                self._prints[key] = fingerprint_of(data.given, data.class_text, data.given_clip)
             else:
                 assert data.items is not None
                 assert data.encoder is not None
                 inputs = (data.encoder.spec.fingerprint, data.items.ids, data.labels.tolist(), data.class_names)
-                text = () if data.class_text is None else data.class_text.sentences
-                self._prints[name] = hashlib.sha256(repr((inputs, text)).encode()).hexdigest()[:16]
-        return self._prints[name]
+                text: tuple[Any, ...] = () if data.class_text is None else data.class_text.sentences
+                if data.clip_encoder is not None:
+                    text = (*text, data.clip_encoder.spec.fingerprint)
+                self._prints[key] = hashlib.sha256(repr((inputs, text)).encode()).hexdigest()[:16]
+        return self._prints[key]
 
     def _left_out(self, cell: BenchmarkCell, error: Exception, part: str = "") -> LeftOut:
         place = f" on {part}" if part not in ("", "test") else ""

@@ -13,6 +13,8 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText, Features, concatenate
 from modalign.data.items import Items
 from modalign.data.splits.protocols import relabel
+from modalign.data.splits.split import EMPTY
+from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.benchmark.benchmark_tasks import BenchmarkTask, TestPart
 from modalign.evaluate.protocol import learns_from_unlabeled
@@ -64,29 +66,37 @@ class TaskLearner(ABC, Generic[M]):
 
 
 class VectorLearner(TaskLearner[VectorMethod]):
-    """A method on image vectors."""
+    """A method on image vectors, and on those in the space of the class text where it takes both."""
+
+    def __init__(self, method: VectorMethod, task: BenchmarkTask) -> None:
+        super().__init__(method, task)
+        encoder = task.data.encoder
+        if isinstance(encoder, JoinedEncoder) and method.get_params(deep=False).get("spaces", ()) is None:
+            method.set_params(spaces=list(encoder.widths))
 
     def fit(self, checkpoint: Path | None = None) -> None:
-        task, method = self.task, self.method
-        text, validation = task.data.text_of(task.classes), None
-        if text is None and not task.key.shots:
+        data, method, split = self.task.data, self.method, self.task.split
+        text, shots = data.text_of(self.task.classes), self.task.key.shots
+        if text is None and not shots:
             raise InputError("Without labels and without class text there is nothing to learn from.")
-        if task.key.shots:
-            train = self._images(task.data, task.split.train)
-            if method.mirrors and (mirrored := task.data.mirrored) is not None:
-                train = concatenate([train, self._images(task.data, task.split.train, mirrored)])
-            self.n_train = len(train)
-            if len(task.split.validation):
-                validation = self._images(task.data, task.split.validation)
-                self.n_validation = len(validation)
-            if learns_from_unlabeled(method) and len(task.split.unlabeled):
-                blind = self._blind(task.data, task.split.unlabeled)
-                self.n_unlabeled = len(blind)
-                train = concatenate([train, blind])
-        else:
-            train = self._blind(task.data, task.split.test if self.transductive else self.pool)
-            self.n_unlabeled = len(train)
-        method.fit(train, text=text, validation=validation)
+        labeled, blind = (split.train, EMPTY) if shots else (EMPTY, split.test if self.transductive else self.pool)
+        if shots and learns_from_unlabeled(method):
+            blind = split.unlabeled
+        train = self._images(data, labeled)
+        self.n_train = len(train)
+        unlabeled = self._blind(data, blind, first=self.n_train)
+        self.n_unlabeled = len(unlabeled)
+        also: dict[str, Any] = {}
+        mirrored = train.select(EMPTY)
+        if (aligned := data.clip_vectors) is not None:
+            of_text = [self._blind(data, labeled, aligned), self._blind(data, blind, aligned, self.n_train)]
+            also["clip_features"] = concatenate(of_text)
+        elif method.mirrors and data.mirrored is not None:
+            mirrored = self._images(data, labeled, data.mirrored)
+        if len(split.validation) and shots:
+            also["validation"] = self._images(data, split.validation)
+            self.n_validation = len(also["validation"])
+        method.fit(concatenate([train, mirrored, unlabeled]), text=text, **also)
 
     def answer(self, part: TestPart) -> np.ndarray:
         images, present = self._blind(part.data, part.rows), part.data.places[part.rows] >= 0
@@ -121,17 +131,20 @@ class VectorLearner(TaskLearner[VectorMethod]):
             raise InputError(f"Expected class text of the classes of '{part.data.name}', and there is none.")
         return self.method.for_classes(text)
 
-    def _images(self, data: BenchmarkSet, rows: np.ndarray, of: Features | None = None) -> Features:
-        """Images with labels in the label space of the task, without names; undecodable images are left out."""
+    def _images(self, data: BenchmarkSet, rows: np.ndarray, of: Features | None = None, first: int = 0) -> Features:
+        """Images with labels in the label space of the task, without names; undecodable images are left out.
+
+        They are of ``data.vectors`` or of the same rows of other features, and are numbered from ``first``.
+        """
         places = data.places[rows]
         labels = relabel(data.labels[rows], self.task.classes)[places >= 0]
         vectors = (data.vectors if of is None else of).select(places[places >= 0])
         return replace(
-            vectors, labels=labels, ids=_numbers(len(labels)), class_names=self.names, quarantined=(), parts=()
+            vectors, labels=labels, ids=_numbers(first, len(labels)), class_names=self.names, quarantined=(), parts=()
         )
 
-    def _blind(self, data: BenchmarkSet, rows: np.ndarray) -> Features:
-        found = self._images(data, rows)
+    def _blind(self, data: BenchmarkSet, rows: np.ndarray, of: Features | None = None, first: int = 0) -> Features:
+        found = self._images(data, rows, of, first)
         return replace(found, labels=np.full(len(found), UNLABELED, dtype=np.int64))
 
 
@@ -172,13 +185,15 @@ class TowerLearner(TaskLearner[TowerMethod[Any]]):
 
 
 def task_learner(method: VectorMethod | TowerMethod[Any], task: BenchmarkTask) -> TaskLearner[Any]:
-    """Return the learner for the method.
+    """Return the learner for the method; one that takes images in one space gets that of the class text.
 
     Raises
     ------
     InputError
         A method inside an encoder is given vectors only.
     """
+    if not method.takes_clip_features:
+        task = task.text_alone
     if isinstance(method, VectorMethod):
         return VectorLearner(method, task)
     if task.data.items is None:
@@ -186,5 +201,5 @@ def task_learner(method: VectorMethod | TowerMethod[Any], task: BenchmarkTask) -
     return TowerLearner(method, task)
 
 
-def _numbers(n: int) -> tuple[str, ...]:
-    return tuple(f"{i:06d}" for i in range(n))
+def _numbers(first: int, n: int) -> tuple[str, ...]:
+    return tuple(f"{i:06d}" for i in range(first, first + n))

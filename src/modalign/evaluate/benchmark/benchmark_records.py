@@ -37,6 +37,8 @@ class BenchmarkRun:
         The outcome.
     sentences : str
         Name of the files of a language model that the sentences were from; ``""`` for templates.
+    clip_encoder : str
+        Encoder of the class text where ``encoder`` has no text; ``""`` where it has.
     """
 
     protocol: str
@@ -50,6 +52,12 @@ class BenchmarkRun:
     cpu_seconds: float
     run: Run
     sentences: str = ""
+    clip_encoder: str = ""
+
+    @property
+    def encoders(self) -> str:
+        """Encoder of the images, and that of the class text where it is another one."""
+        return f"{self.encoder} with text of {self.clip_encoder}" if self.clip_encoder else self.encoder
 
     @property
     def key(self) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""A data set with one encoder: images or image vectors, labels, official lists, class text."""
+"""A data set with its encoders: images or image vectors, labels, official lists, class text."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from modalign.data.splits.split import EMPTY, Split
 from modalign.data.text.descriptions import class_sentences
 from modalign.data.text.sentence_files import SentenceFiles
 from modalign.data.text.templates import DEFAULT_TEMPLATE
+from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.runs import Shots
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
     from modalign.encoders.clip import ClipEncoder
-    from modalign.encoders.joined import JoinedEncoder
 
 FEATURES = "features"  # in place of the name of an encoder
 
@@ -47,12 +47,16 @@ class BenchmarkSet:
         for these numbers but the validation images.
     encoder : Encoder, optional
         Encoder of the images.
+    clip_encoder : Encoder, optional
+        Encoder of the class text where ``encoder`` has no text tower.
     items : Items, optional
         The images; None where there are only vectors.
     given : Features, optional
         The vectors of all n rows; None where they are still to be computed from the images.
     given_text : ClassText, optional
         Class text that comes with the vectors.
+    given_clip : Features, optional
+        The same rows as ``given`` in the space of the text, where that is another one.
     templates : sequence of str, optional
         The sentences for the class names, for an encoder with a text tower; None for those of the files alone.
     sentence_files : SentenceFiles, optional
@@ -67,9 +71,11 @@ class BenchmarkSet:
     official: Split
     shot_lists: Mapping[int, np.ndarray] = field(default_factory=dict)
     encoder: Encoder | JoinedEncoder | None = None
+    clip_encoder: Encoder | None = None
     items: Items | None = None
     given: Features | None = None
     given_text: ClassText | None = None
+    given_clip: Features | None = None
     templates: Sequence[str] | None = (DEFAULT_TEMPLATE,)
     sentence_files: SentenceFiles | None = None
     notes: tuple[str, ...] = ()
@@ -83,17 +89,38 @@ class BenchmarkSet:
         encoder: Encoder | JoinedEncoder,
         templates: Sequence[str] | None,
         sentence_files: SentenceFiles | None = None,
+        clip_encoder: Encoder | None = None,
     ) -> BenchmarkSet:
         """Images with their official lists; where there are none, with lists drawn once (50, 20 and 30 % per class)."""
         lists = draw_split(items) if official is None else official
-        return cls(name, items.labels, distinct(items.class_names), lists, encoder=encoder, items=items,
-                   templates=templates, sentence_files=sentence_files, notes=items.notes)  # fmt: skip
+        return cls(name, items.labels, distinct(items.class_names), lists, encoder=encoder, clip_encoder=clip_encoder,
+                   items=items, templates=templates, sentence_files=sentence_files, notes=items.notes)  # fmt: skip
 
     @property
     def encoder_name(self) -> str:
         """Name of the encoder of the images; ``"features"`` for vectors of an unknown one."""
         spec = None if self.given is None else self.given.spec
         return self.encoder.name if self.encoder is not None else FEATURES if spec is None else spec.name
+
+    @property
+    def language(self) -> Encoder | None:
+        """Encoder of the class text, None where the encoder of the images is unknown or has no text tower."""
+        if self.clip_encoder is not None:
+            return self.clip_encoder
+        found = self.encoder.language if isinstance(self.encoder, JoinedEncoder) else self.encoder
+        return found if found is not None and found.has_text else None
+
+    @cached_property
+    def text_alone(self) -> BenchmarkSet:
+        """The same data with the encoder of the class text alone, for methods in one space of images and text.
+
+        The set itself where images and text are in one space, or there is no text.
+        """
+        if self.given_clip is not None:
+            return replace(self, given=self.given_clip, given_clip=None)
+        if self.language is None or self.language is self.encoder:
+            return self
+        return replace(self, encoder=self.language, clip_encoder=None)
 
     @property
     def sentences_from(self) -> str:
@@ -146,11 +173,11 @@ class BenchmarkSet:
         """Text vectors of all classes in order, None where neither the data nor the encoder has any."""
         if self.given_text is not None:
             return self.given_text.select(self.class_names)
-        if self.encoder is None or not self.encoder.has_text:
+        if self.language is None:
             return None
         raw = self.class_names if self.items is None else self.items.class_names
         described = None if self.sentence_files is None else self.sentence_files.descriptions
-        return self.encoder.embed_texts(class_sentences(raw, self.templates, described), class_names=self.class_names)
+        return self.language.embed_texts(class_sentences(raw, self.templates, described), class_names=self.class_names)
 
     def text_of(self, classes: np.ndarray) -> ClassText | None:
         """Text vectors of some classes, in that order."""
@@ -160,12 +187,17 @@ class BenchmarkSet:
     @cached_property
     def vectors(self) -> Features:
         """Vectors of the images that can be decoded; :attr:`places` has their rows."""
-        return self._embedded("center")
+        return self._spaces[0]
+
+    @property
+    def clip_vectors(self) -> Features | None:
+        """The same images in the space of the class text; None where :attr:`vectors` are in it, or there is no text."""
+        return self._spaces[1]
 
     @cached_property
     def mirrored(self) -> Features | None:
         """The same of the mirrored images, None where there are only vectors."""
-        return None if self.items is None else self._embedded("mirror")
+        return None if self.items is None else self._embedded("mirror")[0]
 
     @cached_property
     def places(self) -> np.ndarray:
@@ -175,12 +207,23 @@ class BenchmarkSet:
         row = {name: i for i, name in enumerate(self.vectors.ids)}
         return np.array([row.get(name, -1) for name in self.items.ids], dtype=np.int64)
 
-    def _embedded(self, view: str) -> Features:
+    @cached_property
+    def _spaces(self) -> tuple[Features, Features | None]:
+        return self._embedded("center")
+
+    def _embedded(self, view: str) -> tuple[Features, Features | None]:
+        """Vectors of the images, and those in the space of the text where that is another one."""
         if self.given is not None:
-            return self.given
+            return self.given, self.given_clip
         assert self.items is not None
         assert self.encoder is not None
-        return replace(self.encoder.embed_images(self.items, view=view), class_names=self.class_names)
+        alone, language = self.text_alone is self, self.language
+        parts = self.encoder.parts if isinstance(self.encoder, JoinedEncoder) else (self.encoder,)
+        both = self.encoder if alone or language in parts else JoinedEncoder([*parts, *filter(None, [language])])
+        found = replace(both.embed_images(self.items, view=view), class_names=self.class_names)
+        if alone or language is None or not isinstance(both, JoinedEncoder):
+            return found, None
+        return (found if both is self.encoder else both.part_of(found, self.encoder)), both.part_of(found, language)
 
     @cached_property
     def named_items(self) -> Items:

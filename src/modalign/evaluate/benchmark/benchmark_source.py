@@ -13,13 +13,13 @@ from modalign.data.splits.benchmarks import find_dataset
 from modalign.data.splits.split import official_split
 from modalign.data.text.sentence_files import SentenceFiles, find_sentence_files
 from modalign.data.text.templates import DEFAULT_TEMPLATE
+from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 from modalign.evaluate.benchmark.benchmark_vectors import read_vectors, vector_files
 from modalign.evaluate.benchmark.library_sets import DIGITS, LIBRARY_SETS, TARGETS, open_library_set
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
-    from modalign.encoders.joined import JoinedEncoder
 
 
 class BenchmarkSource:
@@ -43,11 +43,13 @@ class BenchmarkSource:
     descriptions : str or Path, optional
         Sentences of a language model; see :func:`~modalign.data.text.sentence_files.find_sentence_files`. They take
         the place of published sentences, and are added to ``templates``.
+    clip_encoder : Encoder, optional
+        Encoder of the class text for images, where ``encoder`` has no text tower.
 
     Raises
     ------
     InputError
-        There is no data set, or one of the requested is missing.
+        There is no data set, one of the requested is missing, or ``clip_encoder`` cannot be used.
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class BenchmarkSource:
         templates: Sequence[str] | None = None,
         device: str = "auto",
         descriptions: str | Path | None = None,
+        clip_encoder: Encoder | JoinedEncoder | None = None,
     ) -> None:
         self.path, self.encoder, self.templates, self.device = Path(path), encoder, templates, device
         self.descriptions = descriptions
+        self.clip_encoder = _of_text(clip_encoder, encoder)
         self._opened: dict[str, BenchmarkSet] = {}
         self._of_library = str(path) == DIGITS
         if self._of_library:
@@ -145,4 +149,22 @@ class BenchmarkSource:
         else:
             items = load_items(self.path)
             lists, own = official_split(items), (DEFAULT_TEMPLATE,)
-        return BenchmarkSet.of_images(name, items, lists, self.encoder, sentences(own), described)
+        return BenchmarkSet.of_images(name, items, lists, self.encoder, sentences(own), described, self.clip_encoder)
+
+
+def _of_text(clip_encoder: Encoder | JoinedEncoder | None, encoder: Encoder | JoinedEncoder | None) -> Encoder | None:
+    """The encoder of the class text; raise unless it is one with a text tower and that of the images has none."""
+    if clip_encoder is None:
+        return None
+    if encoder is None:
+        raise InputError(f"Expected images for {argument('clip_encoder')}, got vectors, which have their own encoder.")
+    if isinstance(clip_encoder, JoinedEncoder) or not clip_encoder.has_text:
+        raise InputError(
+            f"Expected {argument('clip_encoder')} to be one encoder with a text tower, got '{clip_encoder.name}'."
+        )
+    if encoder.has_text:
+        raise InputError(
+            f"Expected {argument('encoder')} without a text tower beside {argument('clip_encoder')}, got "
+            f"'{encoder.name}'; leave out {argument('clip_encoder')}."
+        )
+    return clip_encoder

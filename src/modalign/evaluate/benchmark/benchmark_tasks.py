@@ -100,6 +100,12 @@ class BenchmarkTask:
     classes: np.ndarray
     parts: tuple[TestPart, ...]
 
+    @property
+    def text_alone(self) -> BenchmarkTask:
+        """The same task with the encoder of the class text alone."""
+        parts = tuple(replace(part, data=part.data.text_alone) for part in self.parts)
+        return replace(self, data=self.data.text_alone, parts=parts)
+
 
 def task_keys(
     protocol: str,

@@ -22,11 +22,11 @@ from modalign.data.text.descriptions import class_sentences
 from modalign.data.text.sentence_files import SentenceFiles
 from modalign.data.text.templates import DEFAULT_TEMPLATE
 from modalign.encoders import find_encoder
+from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
 
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
-    from modalign.encoders.joined import JoinedEncoder
 
 _SHOTS = re.compile(r"shots(\d+)_images")
 
@@ -101,9 +101,14 @@ def read_vectors(
         features = Features.open(file)
         described = None if sentence_files is None else sentence_files.descriptions
         lines = class_sentences(features.class_names, templates, described)
-        text, missing = _embedded_text(name, features, encoder, lines, device)
-        read = _of_features(name, file, features)
-        return replace(read, given_text=text, sentence_files=sentence_files, notes=(*read.notes, *missing))
+        reader, missing = _reader(name, features, encoder, lines, device)
+        read = replace(_of_features(name, file, features), sentence_files=sentence_files)
+        if reader is None:
+            return replace(read, notes=(*read.notes, missing))
+        text = reader.embed_texts(lines, class_names=features.class_names)
+        if not isinstance(reader, JoinedEncoder) or reader.language is None:
+            return replace(read, given_text=text)
+        return replace(read, given_text=text, given_clip=reader.part_of(features, reader.language))
     lists = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
     if "test" not in lists or any(f"{part}_labels" not in arrays for part in lists):
         raise InputError(
@@ -140,30 +145,30 @@ def _of_features(name: str, file: Path, features: Features) -> BenchmarkSet:
     return BenchmarkSet(name, features.labels, names, split, given=features, notes=notes)
 
 
-def _embedded_text(
+def _reader(
     name: str,
     features: Features,
     encoder: Encoder | JoinedEncoder | None,
     lines: list[list[str]],
     device: str,
-) -> tuple[ClassText | None, tuple[str, ...]]:
-    """Text of the class names, or a note on why there is none."""
+) -> tuple[Encoder | JoinedEncoder | None, str]:
+    """Encoder of the class names, or a note on why there is none."""
     spec = features.spec
     if not lines:
-        return None, (f"{name} has no class text: the file has no class names",)
+        return None, f"{name} has no class text: the file has no class names"
     if encoder is not None:
         encoder.spec.require(spec)
         reader = encoder
     elif spec is None:
-        return None, (f"{name} has no class text: the file does not name its encoder; give {argument('encoder')}",)
+        return None, f"{name} has no class text: the file does not name its encoder; give {argument('encoder')}"
     else:
         try:
             reader = find_encoder(spec, device=device)
         except ModalignError as error:
-            return None, (f"{name} has no class text: {error}",)
+            return None, f"{name} has no class text: {error}"
     if not reader.has_text:
-        return None, (f"{name} has no class text: encoder '{reader.name}' encodes none",)
-    return reader.embed_texts(lines, class_names=features.class_names), ()
+        return None, f"{name} has no class text: encoder '{reader.name}' encodes none"
+    return reader, ""
 
 
 def _check_arrays(arrays: dict[str, Any], lists: Sequence[str], file: Path) -> None:

@@ -38,6 +38,7 @@ _PROTOCOLS = {
 }
 SEGMENTERS = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "scclip": "SC-CLIP", "proxy": "ProxyCLIP"}
 """Features of ``modalign segment`` and what the method is called in tables, alone or with the map of GPUA."""
+_OF_CLIP_ALONE = ("GPUA, CLIP features only", "GPUA, semantic scores only")
 _OF_PAPER = {"cmm": "few-shot", "dam": "base-to-new", "fair": "inductive", "gpua": "inductive"}
 
 
@@ -51,6 +52,20 @@ def protocol_of(number: Published) -> str:
 def encoder_of(backbone: str) -> str:
     """The name on the hub of a printed backbone."""
     return ENCODERS[backbone]
+
+
+def encoders_of(number: Published) -> tuple[str, str]:
+    """Encoder of the images of a row, and that of the class text where it is another one, else ``""``.
+
+    Of a vision-only encoder and CLIP, a row uses the vectors of both together, or by its name those of one of them.
+    """
+    joined = encoder_of(number.backbone)
+    vision, _, clip = joined.rpartition("+")
+    if not vision:
+        return joined, ""
+    if "vision" in number.method:
+        return vision, clip
+    return (clip, "") if number.method in _OF_CLIP_ALONE else (joined, "")
 
 
 def unlabeled_per_class(number: Published) -> int | None:
@@ -85,7 +100,8 @@ def bench_command(number: Published, source: str = ROOT) -> str:
     """
     if protocol_of(number) == "segmentation":
         return _segment_command(number)
-    encoder = ["--encoder", encoder_of(number.backbone)] if source == ROOT else []
+    images, text = encoders_of(number)
+    encoder = ["--encoder", images, *(["--clip-encoder", text] if text else [])] if source == ROOT else []
     described = ["--descriptions", words] if (words := sentences_of(number)) else []
     return _command(number, source, ["--datasets", _sets(number)], [*encoder, *described, "--settings", "paper"])
 

@@ -6,7 +6,7 @@ not match runs on CoOp's, except for data sets on which both lists have the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -16,7 +16,12 @@ import numpy as np
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.metrics import Interval, harmonic_mean, mean_interval
-from modalign.evaluate.publications.bench_commands import ENCODERS, protocol_of, sentences_of, unlabeled_per_class
+from modalign.evaluate.publications.bench_commands import (
+    encoders_of,
+    protocol_of,
+    sentences_of,
+    unlabeled_per_class,
+)
 from modalign.evaluate.publications.gpu_hours import sets_of_average
 from modalign.evaluate.publications.number_states import sets_beside
 from modalign.evaluate.publications.paper_settings import SOURCE_PROTOCOLS, paper_settings
@@ -38,7 +43,7 @@ class OwnNumber:
     value : Interval
         Over seeds, as a share.
     encoder : str
-        Encoder of the images.
+        Encoder of the images, with that of the class text where it is another one.
     settings : str
         ``"paper"`` or ``"default"``.
     same_encoder : bool
@@ -61,9 +66,9 @@ class OwnRuns:
     """
 
     def __init__(self, runs: Iterable[BenchmarkRun]) -> None:
-        self._groups: dict[tuple[str, str], list[BenchmarkRun]] = {}
+        self._groups: dict[tuple[str, str, str], list[BenchmarkRun]] = {}
         for run in runs:
-            self._groups.setdefault((run.encoder, run.settings), []).append(run)
+            self._groups.setdefault((run.encoder, run.clip_encoder, run.settings), []).append(run)
 
     def __call__(self, number: Published) -> OwnNumber | None:
         """Return the user's number, preferably with the printed encoder and settings; None without a match."""
@@ -71,11 +76,11 @@ class OwnRuns:
         if method is None or number.metric not in _METRICS:
             return None
         found = []
-        for (encoder, settings), runs in self._groups.items():
+        for (*encoders, settings), runs in self._groups.items():
             suiting = [run for run in runs if _suits(run, number, method)]
             if values := _values(suiting, number):
                 interval = mean_interval(values, bounds=(0, 1))
-                found.append(OwnNumber(interval, encoder, settings, _same(encoder, number.backbone)))
+                found.append(OwnNumber(interval, suiting[0].encoders, settings, _same(encoders, number)))
         return max(found, key=lambda own: (own.same_encoder, own.settings == "paper"), default=None)
 
 
@@ -85,7 +90,7 @@ def _suits(run: BenchmarkRun, number: Published, method: BuiltMethod) -> bool:
     imbalance = float(number.setting.rpartition(" ")[2]) if protocol == "long-tail" else None
     if (run.run.method, run.protocol, run.imbalance) != (method.name, protocol, imbalance):
         return False
-    if not _same_kind_of_sentences(run.sentences, number):
+    if not _same_kind_of_sentences(run.sentences, number) or not _same_kind_of_encoders(run, number):
         return False
     if run.per_class != unlabeled_per_class(number) or (number.shots is not None and run.run.shots != number.shots):
         return False
@@ -101,6 +106,12 @@ def _same_kind_of_sentences(source: str, number: Published) -> bool:
     if wanted is None:
         return True
     return "cupl" in source.lower() if wanted == "CUPL" else bool(source) == bool(wanted)
+
+
+def _same_kind_of_encoders(run: BenchmarkRun, number: Published) -> bool:
+    """Whether images are of one encoder, of several together, or of a vision-only one beside CLIP, as printed."""
+    kinds = (("+" in images, bool(text)) for images, text in ((run.encoder, run.clip_encoder), encoders_of(number)))
+    return number.backbone == "not stated" or len(set(kinds)) == 1
 
 
 def _settings(run: BenchmarkRun, method: BuiltMethod) -> Mapping[str, Any]:
@@ -148,7 +159,8 @@ def _part(runs: list[BenchmarkRun], name: str, metric: str, number: Published) -
     }
 
 
-def _same(encoder: str, backbone: str) -> bool:
-    """Whether the name or the folder of an encoder is that of a printed backbone."""
-    ours, theirs = ([PurePath(part).name for part in name.split("+")] for name in (encoder, ENCODERS[backbone]))
-    return backbone != "not stated" and ours == theirs
+def _same(encoders: Sequence[str], number: Published) -> bool:
+    """Whether the names or the folders of the encoders, of images and of text, are the printed ones."""
+    known = encoders, encoders_of(number)
+    ours, theirs = ([[PurePath(part).name for part in name.split("+")] for name in names] for names in known)
+    return number.backbone != "not stated" and ours == theirs
