@@ -79,7 +79,8 @@ def run_benchmark(
     methods : str or sequence of str
         Names; ``"all"`` for all that run on the data, ``"vectors"`` for those on vectors.
     datasets : sequence of str, optional
-        Names; by default all that are found. Transfer protocols train on the first one.
+        Names; by default all that are found. Transfer protocols train on the first one,
+        by default ImageNet where it is found.
     shots : int, str or sequence, optional
         Labeled images per class. Default: 1, 2, 4, 8 and 16 for few-shot, 16 for the others.
     seeds : int or sequence of int

@@ -21,6 +21,8 @@ from modalign.evaluate.benchmark.library_sets import DIGITS, LIBRARY_SETS, TARGE
 if TYPE_CHECKING:
     from modalign.encoders.base import Encoder
 
+_PAPERS_SOURCE = "imagenet"  # of their transfers, so it is the first of several data sets
+
 
 class BenchmarkSource:
     """The data sets below a path, opened when they are needed.
@@ -99,7 +101,7 @@ class BenchmarkSource:
 
     def _found(self) -> tuple[str, ...]:
         if files := self._files():
-            return tuple(files)
+            return tuple(sorted(files, key=lambda name: name != _PAPERS_SOURCE))
         rows = tuple(row.name for row in DATASETS if (self.path / row.folder).is_dir())
         own = self._row()
         return rows or (self.path.name if own is None else own.name,)

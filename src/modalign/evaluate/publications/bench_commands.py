@@ -107,8 +107,8 @@ def bench_command(number: Published, source: str = ROOT) -> str:
 
 
 def substitute_command(number: Published) -> str:
-    """The same protocol and method on the digits of scikit-learn; ``""`` where it takes several data sets."""
-    return "" if protocol_of(number) in SOURCE_PROTOCOLS else _command(number, "digits", [], [])
+    """The same protocol and method on the digits of scikit-learn; ``""`` where it has no protocol there."""
+    return _command(number, "digits", [], [])
 
 
 def _segment_command(number: Published) -> str:

@@ -1,6 +1,7 @@
 """What a printed table states about its rows: the method of the paper is above or below each other row.
 
 In an ablation, the other rows are the method with one ingredient changed: the sign of a claim is that of the ablation.
+Tables of transfers have claims about the source, about each target, and about the average of the targets.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from modalign.evaluate.runs import Shots
 AVERAGE = "average"
 PARTS = {"top-1": ("test",), "base": ("base",), "new": ("new",), "harmonic mean": ("base", "new")}
 """Metric → parts of the test images. The claims about a harmonic mean are tested on the images of both halves."""
+SOURCE, TARGETS = "source", "targets"
+"""What a claim about a transfer is tested on, in place of a metric: the source, or the average of the targets."""
 
 _OF_OTHER_FEATURES = ("vision", "CLIP features")  # in the names of rows that differ by the encoder
 _OWN_METHODS = {"dam": ("dam", "cma")}  # of a paper, where it has several
+_LABELED = ("few-shot", "base-to-new", *SOURCE_PROTOCOLS)  # protocols that draw images with labels
 _LABELS: dict[str, Shots] = {"long-tail": "all", "inductive": 0, "transductive": 0}  # by protocol, whatever the table
+_PRINTED_SOURCE = "imagenet"
 _USUAL_SHOTS = 16  # where the table does not vary the number
 
 
@@ -74,7 +79,7 @@ class RowClaim:
     first, second : TableRow
         The row of the paper's method, and another one.
     metric : str
-        One of :data:`PARTS`.
+        One of :data:`PARTS`; of a transfer :data:`SOURCE`, :data:`TARGETS` or the name of a target.
     printed : mapping of str to float
         Data set → points; ``"average"`` as the table has it, or else the mean of its data sets.
     whole : bool, default=False
@@ -93,9 +98,9 @@ class RowClaim:
 
 
 def table_row(number: Published) -> TableRow | None:
-    """The row of a number; None where it cannot be run on one data set of another kind."""
+    """The row of a number; None where it cannot be run on data of another kind."""
     method, protocol = built_method(number.method), protocol_of(number)
-    if method is None or number.metric not in PARTS or protocol in (*SOURCE_PROTOCOLS, "segmentation"):
+    if method is None or number.metric not in PARTS or protocol == "segmentation":
         return None
     if any(words in number.method for words in _OF_OTHER_FEATURES):
         return None
@@ -116,17 +121,18 @@ def printed_rows(paper: str, table: str) -> tuple[TableRow, ...]:
 
 @cache
 def row_claims(paper: str, table: str) -> tuple[RowClaim, ...]:
-    """The method of the paper against each other row, by protocol, number of labels and metric."""
+    """The method of the paper against each other row, by protocol, number of labels and metric or part."""
     groups: dict[tuple[object, ...], dict[TableRow, dict[str, list[float]]]] = {}
     unlabeled: dict[tuple[object, ...], dict[TableRow, dict[str, list[float]]]] = {}
     for number in _numbers(paper, table):
         row = table_row(number)
         if row is None:
             continue
-        free = row.shots == 0 and row.protocol in ("few-shot", "base-to-new")  # beside each number of labels
-        key = (row.protocol, row.imbalance, number.metric, *(() if free else (row.shots,)))
-        own = (unlabeled if free else groups).setdefault(key, {})
-        own.setdefault(row, {}).setdefault(number.dataset, []).append(number.value)
+        free = row.shots == 0 and row.protocol in _LABELED  # beside each number of labels
+        for compared in _compared(number, row):
+            key = (row.protocol, row.imbalance, compared, *(() if free else (row.shots,)))
+            own = (unlabeled if free else groups).setdefault(key, {})
+            own.setdefault(row, {}).setdefault(number.dataset, []).append(number.value)
     found: list[RowClaim] = []
     for key, rows in groups.items():
         metric = str(key[2])
@@ -134,6 +140,15 @@ def row_claims(paper: str, table: str) -> tuple[RowClaim, ...]:
             continue  # it follows from both halves
         found += _claims(paper, metric, unlabeled.get(key[:3], {}) | rows)
     return tuple(found)
+
+
+def _compared(number: Published, row: TableRow) -> tuple[str, ...]:
+    """The metric that a number is compared by; of a transfer the parts, to whose average a target belongs as well."""
+    if row.protocol not in SOURCE_PROTOCOLS:
+        return (number.metric,)
+    if number.dataset == _PRINTED_SOURCE:
+        return (SOURCE,)
+    return (TARGETS,) if number.dataset == AVERAGE else (number.dataset, TARGETS)
 
 
 def _claims(paper: str, metric: str, rows: Mapping[TableRow, Mapping[str, list[float]]]) -> Iterator[RowClaim]:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, get_args
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.paired import Comparison, compare_pairs, signed
-from modalign.evaluate.publications.paper_settings import paper_settings
-from modalign.evaluate.publications.printed_methods import switches
-from modalign.evaluate.publications.shapes.row_claims import PARTS, RowClaim, TableRow, row_claims
+from modalign.evaluate.publications.shapes.row_claims import PARTS, TARGETS, RowClaim, row_claims
+from modalign.evaluate.publications.shapes.row_pairs import pair_rows
 from modalign.evaluate.runs import labels_in_words
-from modalign.methods import method_class
-from modalign.methods.contract.parameters import parameters
 
 ShapeVerdict = Literal["confirmed", "not confirmed", "reversed"]
 VERDICTS: tuple[ShapeVerdict, ...] = get_args(ShapeVerdict)
 SHAPE_LEGEND = (
     "Differences in points, first row minus second. The interval is that of the test images, from a sign-flip test on "
-    "the same images averaged over seeds, corrected for all statements of the table (Holm). Confirmed: the interval "
-    "excludes 0 on the printed side. Reversed: on the other side. They describe this data and encoder alone."
+    "the same images averaged over seeds, corrected for all statements of the table (Holm). An average weighs its "
+    "targets equally; a digit that several of them show counts as one image. Confirmed: the interval excludes 0 on the "
+    "printed side. Reversed: on the other side. They describe this data and encoder alone."
 )
-_OF_A_RUN = {"random_state", "structures"}  # hyper-parameters that differ between runs of one row
 
 
 @dataclass(frozen=True)
@@ -84,6 +79,8 @@ class ShapeStatement:
             words.append(f"{row.per_class} images per class")
         if self.claim.metric in ("base", "new"):
             words.append(f"{self.claim.metric} classes")
+        elif self.claim.metric not in PARTS:
+            words.append({TARGETS: "average of the targets"}.get(self.claim.metric, self.claim.metric))
         return ", ".join(words)
 
     @property
@@ -145,81 +142,10 @@ class OwnShapes:
         found: list[ShapeStatement] = []
         for place, runs in self._places.items():
             claims = (one for one in row_claims(paper, table) if one.difference(place[0]))
-            pairs = [pair for claim in claims if (pair := _pair(runs, claim)) is not None]
+            pairs = [pair for claim in claims if (pair := pair_rows(runs, claim)) is not None]
             compared = compare_pairs([(pair.first, pair.second) for pair in pairs])
             found += [
-                ShapeStatement(pair.claim, *place, pair.seeds, comparison)
+                ShapeStatement(pair.claim, *place, pair.seeds, pair.in_points(comparison))
                 for pair, comparison in zip(pairs, compared, strict=True)
             ]
         return found
-
-
-class _Pair(NamedTuple):
-    """A claim, the (n,) shares of seeds with a right answer of its two rows, and the number of seeds."""
-
-    claim: RowClaim
-    first: np.ndarray
-    second: np.ndarray
-    seeds: int
-
-
-def _pair(runs: list[BenchmarkRun], claim: RowClaim) -> _Pair | None:
-    """The runs of both rows; None without common ones.
-
-    Rows of an ablation learn from equally many unlabeled images: as many as printed, or else all.
-    """
-    if claim.first.per_class != claim.second.per_class or claim.first.per_class is None:
-        return _pair_of(runs, claim)
-    first, second = (replace(row, per_class=None) for row in (claim.first, claim.second))
-    return _pair_of(runs, claim) or _pair_of(runs, replace(claim, first=first, second=second, whole=True))
-
-
-def _pair_of(runs: list[BenchmarkRun], claim: RowClaim) -> _Pair | None:
-    one = _suiting(runs, claim.first)
-    other = _suiting(runs, claim.second)
-    if one and claim.first.method == claim.second.method:  # an ablation: all else is equal
-        other = [run for run in other if _fixed(run) == _fixed(one[-1])]
-    first, second = (_right_answers(own, claim.metric) for own in (one, other))
-    seeds = [key for key in first if key in second]
-    if not seeds:
-        return None
-    a, b = (np.mean([side[key] for key in seeds], axis=0) for side in (first, second))
-    return _Pair(claim, a, b, len(seeds))
-
-
-def _suiting(runs: list[BenchmarkRun], row: TableRow) -> list[BenchmarkRun]:
-    """The runs of a row, with the other hyper-parameters of the last of them."""
-    own = [run for run in runs if _suits(run, row)]
-    return [run for run in own if _fixed(run) == _fixed(own[-1])]
-
-
-def _right_answers(runs: list[BenchmarkRun], metric: str) -> dict[tuple[int, tuple[str, ...]], np.ndarray]:
-    """(seed, fingerprints of the test images) → (n,) whether each answer is right."""
-    by_seed: dict[int, dict[str, BenchmarkRun]] = {}
-    for run in runs:
-        by_seed.setdefault(run.run.seed, {})[run.part] = run
-    parts = PARTS[metric]
-    return {
-        (seed, tuple(own[part].run.test for part in parts)): np.concatenate([own[part].run.correct for part in parts])
-        for seed, own in by_seed.items()
-        if all(part in own and len(own[part].run.correct) for part in parts)
-    }
-
-
-def _suits(run: BenchmarkRun, row: TableRow) -> bool:
-    """Whether a run is one of a row, whatever its other hyper-parameters."""
-    own = (run.run.method, run.protocol, run.run.shots, run.imbalance, run.per_class)
-    if own != (row.method, row.protocol, row.shots, row.imbalance, row.per_class):
-        return False
-    wanted: dict[str, Any] = {p.name: p.default for p in parameters(method_class(row.method))}
-    if run.settings == "paper":
-        number = run.run.shots if isinstance(run.run.shots, int) else None
-        wanted |= paper_settings(row.method, run.dataset, protocol=run.protocol, shots=number).parameters
-    wanted |= dict(row.changes)
-    return all(run.run.parameters.get(name) == wanted[name] for name in switches(row.method))
-
-
-def _fixed(run: BenchmarkRun) -> dict[str, Any]:
-    """The hyper-parameters that no row of a table changes."""
-    changed = set(switches(run.run.method)) | _OF_A_RUN
-    return {name: value for name, value in run.run.parameters.items() if name not in changed}

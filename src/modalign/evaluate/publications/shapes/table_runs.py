@@ -14,6 +14,7 @@ from modalign.core.progress import track
 from modalign.evaluate.benchmark.benchmark import NoRunsError, run_benchmark
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
+from modalign.evaluate.benchmark.benchmark_tasks import TRANSFER
 from modalign.evaluate.publications.shapes.row_claims import TableRow, printed_rows
 from modalign.evaluate.runs import RunWarning
 from modalign.methods import method_class
@@ -48,7 +49,7 @@ def run_tables(
     """Run the rows of tables by their protocols on data of your own.
 
     Each row is a call of :func:`~modalign.evaluate.benchmark.benchmark.run_benchmark`, so a record is continued.
-    Protocols that take several data sets are left out.
+    Transfers are left out where there is one data set.
 
     Parameters
     ----------
@@ -79,6 +80,9 @@ def run_tables(
         if given.of_vectors and not issubclass(method_class(row.method), VectorMethod):
             reasons.setdefault("it learns inside an encoder and needs images", []).append(row.name)
             continue
+        if row.protocol in TRANSFER and len(given.names_for(row.protocol)) < 2:
+            reasons.setdefault("its protocol takes several data sets", []).append(row.name)
+            continue
         known = {**(hyperparameters or {}).get(row.method, {}), **dict(row.changes)}
         ways: dict[str, Any] = {"hyperparameters": {row.method: known}} if known else {}
         if row.imbalance is not None:
@@ -101,7 +105,7 @@ def run_tables(
     if not runs:
         why = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in list(reasons.items())[:3])
         raise InputError(
-            f"Expected rows that can be run on '{source}', got none ({why or 'no row is on one data set'})."
+            f"Expected rows that can be run on '{source}', got none ({why or 'no row has a protocol of bench'})."
         )
     return TableRuns(tuple(runs), {reason: tuple(dict.fromkeys(names)) for reason, names in reasons.items()})
 

@@ -1,0 +1,146 @@
+"""Answers of the two rows of a claim on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from modalign.data.digit_shifts import DIGIT_SHIFTS, shown_digits
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
+from modalign.evaluate.paired import Comparison
+from modalign.evaluate.publications.paper_settings import paper_settings
+from modalign.evaluate.publications.printed_methods import switches
+from modalign.evaluate.publications.shapes.row_claims import PARTS, SOURCE, TARGETS, RowClaim, TableRow
+from modalign.methods import method_class
+from modalign.methods.contract.parameters import parameters
+
+_OF_A_RUN = {"random_state", "structures"}  # hyper-parameters that differ between runs of one row
+
+
+@dataclass(frozen=True, eq=False)
+class RowPair:
+    """Two rows on the same images.
+
+    Attributes
+    ----------
+    claim : RowClaim
+        About the rows.
+    first, second : ndarray of shape (n,)
+        Share of seeds with a right answer; of an average over targets, the weighted sum of these shares over the
+        targets that show the image, divided by ``scale``.
+    seeds : int
+        Of both rows.
+    scale : float
+        Means of ``first`` and ``second`` times this are accuracies.
+    """
+
+    claim: RowClaim
+    first: np.ndarray
+    second: np.ndarray
+    seeds: int
+    scale: float
+
+    def in_points(self, comparison: Comparison) -> Comparison:
+        """The comparison of ``first`` and ``second`` as one of accuracies."""
+        low, high = (max(-1.0, min(1.0, end * self.scale)) for end in (comparison.low, comparison.high))
+        return replace(comparison, difference=comparison.difference * self.scale, low=low, high=high)
+
+
+class _Answers(NamedTuple):
+    """(n,) right answers in 0…1, and what their mean is multiplied by."""
+
+    right: np.ndarray
+    scale: float
+
+
+def pair_rows(runs: list[BenchmarkRun], claim: RowClaim) -> RowPair | None:
+    """The runs of both rows; None without common ones.
+
+    Rows of an ablation learn from equally many unlabeled images: as many as printed, or else all.
+    """
+    if claim.first.per_class != claim.second.per_class or claim.first.per_class is None:
+        return _pair_of(runs, claim)
+    first, second = (replace(row, per_class=None) for row in (claim.first, claim.second))
+    return _pair_of(runs, claim) or _pair_of(runs, replace(claim, first=first, second=second, whole=True))
+
+
+def _pair_of(runs: list[BenchmarkRun], claim: RowClaim) -> RowPair | None:
+    one = _suiting(runs, claim.first)
+    other = _suiting(runs, claim.second)
+    if one and claim.first.method == claim.second.method:  # an ablation: all else is equal
+        other = [run for run in other if _fixed(run) == _fixed(one[-1])]
+    first, second = (_answers(own, claim.metric) for own in (one, other))
+    seeds = [key for key in first if key in second]
+    if not seeds:
+        return None
+    a, b = (np.mean([side[key].right for key in seeds], axis=0) for side in (first, second))
+    return RowPair(claim, a, b, len(seeds), first[seeds[0]].scale)
+
+
+def _suiting(runs: list[BenchmarkRun], row: TableRow) -> list[BenchmarkRun]:
+    """The runs of a row, with the other hyper-parameters of the last of them."""
+    own = [run for run in runs if _suits(run, row)]
+    return [run for run in own if _fixed(run) == _fixed(own[-1])]
+
+
+def _answers(runs: list[BenchmarkRun], compared: str) -> dict[tuple[int, tuple[str, ...]], _Answers]:
+    """(seed, fingerprints of the test images) → right answers on the parts that a claim compares."""
+    by_seed: dict[int, dict[str, BenchmarkRun]] = {}
+    for run in runs:
+        by_seed.setdefault(run.run.seed, {})[run.part] = run
+    targets = tuple(sorted({run.part for run in runs if run.part != run.dataset}))
+    if compared == TARGETS and len(targets) < 2:
+        return {}
+    parts = {SOURCE: tuple({run.dataset for run in runs}), TARGETS: targets, **PARTS}.get(compared, (compared,))
+    joined = _average if compared == TARGETS else _concatenated
+    return {
+        (seed, tuple(own[part].run.test for part in parts)): joined([own[part] for part in parts])
+        for seed, own in by_seed.items()
+        if all(part in own and len(own[part].run.correct) for part in parts)
+    }
+
+
+def _concatenated(runs: Sequence[BenchmarkRun]) -> _Answers:
+    return _Answers(np.concatenate([run.run.correct for run in runs]), 1.0)
+
+
+def _average(runs: Sequence[BenchmarkRun]) -> _Answers:
+    """Answers whose mean is the average of the accuracies, with an entry per image, or per digit that variants show.
+
+    An image of a target of n has the weight N / (T n), for T targets with N images together.
+    """
+    shown = [_images(run, number) for number, run in enumerate(runs)]
+    images, place = np.unique(np.concatenate(shown), return_inverse=True)
+    weights = np.concatenate([np.full(len(one), len(images) / (len(runs) * len(one))) for one in shown])
+    correct = np.concatenate([run.run.correct for run in runs])
+    scale = float(np.bincount(place, weights).max())
+    return _Answers(np.minimum(np.bincount(place, weights * correct) / scale, 1.0), scale)
+
+
+def _images(run: BenchmarkRun, number: int) -> np.ndarray:
+    """(n, ) names of the images of a target; variants of the digits that show the same digit share one."""
+    if run.part in DIGIT_SHIFTS and len(own := shown_digits(run.part)) == len(run.run.correct):
+        return np.array([f"digit {row}" for row in own])
+    return np.array([f"{number}/{row}" for row in range(len(run.run.correct))])
+
+
+def _suits(run: BenchmarkRun, row: TableRow) -> bool:
+    """Whether a run is one of a row, whatever its other hyper-parameters."""
+    own = (run.run.method, run.protocol, run.run.shots, run.imbalance, run.per_class)
+    if own != (row.method, row.protocol, row.shots, row.imbalance, row.per_class):
+        return False
+    wanted: dict[str, Any] = {p.name: p.default for p in parameters(method_class(row.method))}
+    if run.settings == "paper":
+        number = run.run.shots if isinstance(run.run.shots, int) else None
+        wanted |= paper_settings(row.method, run.dataset, protocol=run.protocol, shots=number).parameters
+    wanted |= dict(row.changes)
+    return all(run.run.parameters.get(name) == wanted[name] for name in switches(row.method))
+
+
+def _fixed(run: BenchmarkRun) -> dict[str, Any]:
+    """The hyper-parameters that no row of a table changes."""
+    changed = set(switches(run.run.method)) | _OF_A_RUN
+    return {name: value for name, value in run.run.parameters.items() if name not in changed}
