@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from modalign.audit.audit_findings import AuditFinding
 from modalign.core.features import UNLABELED, Features
 from modalign.data.copies import content_hash
 from modalign.data.items import Items
+from modalign.linalg.inputs import as_single
 from modalign.linalg.similarity import NEAR_IDENTICAL, groups_of_copies, unit
 
 _COMPARED = 200  # members of a group whose cosines are computed pair by pair
@@ -36,7 +36,7 @@ def find_copies(features: Features, items: Items | None, *, threshold: float = N
     list of AuditFinding
         Cost O(n² d), in blocks, and a reading of the images in groups.
     """
-    vectors = torch.from_numpy(np.array(features.vectors, dtype=np.float32))
+    vectors = as_single(features.vectors)
     groups = groups_of_copies(vectors, threshold=threshold).numpy()
     found = []
     for members in _members(groups):

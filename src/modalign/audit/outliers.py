@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from modalign.linalg.inputs import as_single
 from modalign.linalg.similarity import CHUNK, unit
 
 NEIGHBORS = 10
@@ -31,7 +32,7 @@ def neighbor_similarity(vectors: np.ndarray, labels: np.ndarray, neighbors: int 
         NaN for an image that is alone in its class. Cost O(Σ n_c² d), in blocks.
     """
     found = np.full(len(vectors), np.nan)
-    rows = unit(torch.from_numpy(np.array(vectors, dtype=np.float32)))
+    rows = unit(as_single(vectors))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         own, m = rows[members], min(neighbors, len(members) - 1)

@@ -21,6 +21,7 @@ from modalign.data.items import load_with_sets
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.encoders.loading import find_encoder, load_encoder
+from modalign.linalg.inputs import as_single
 from modalign.linalg.similarity import top_k, unit
 
 
@@ -149,7 +150,7 @@ def search_images(
     features = source if isinstance(source, Features) else loaded.embed_images(source)
     if features.spec is not None:
         loaded.spec.require(features.spec)
-    vectors = torch.from_numpy(np.array(features.vectors, dtype=np.float32))
+    vectors = as_single(features.vectors)
     require_finite_vectors(features)
     if vectors.shape[1] != len(vector):
         raise InputError(

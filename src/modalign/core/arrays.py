@@ -27,7 +27,7 @@ def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:
     InputTypeError
         An entry is an object that is not a number.
     """
-    found = _as_numpy(array, what)
+    found = as_numpy(array, what)
     if found.dtype.kind == "O":
         found = _of_objects(found, what, array)
     kind = f"fields named {', '.join(found.dtype.names[:2])}, …" if found.dtype.names else str(found.dtype)
@@ -43,7 +43,7 @@ def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:
 
 
 def require_strided(tensor: Any, what: str) -> None:
-    """Raise for a torch tensor that is not a plain array of numbers: sparse, nested, quantized or without values."""
+    """Raise for a torch tensor that is not a plain array: sparse, nested, quantized or without values."""
     layout = str(tensor.layout).removeprefix("torch.")
     for found, kind, advice in (
         (tensor.is_nested, "nested", "pad the rows to one length"),
@@ -53,41 +53,50 @@ def require_strided(tensor: Any, what: str) -> None:
     ):
         if found:
             raise InputError(f"Expected {what} as a dense array, got a {kind} tensor; {advice}.")
-    if str(tensor.dtype) == "torch.bool":
-        raise InputError(f"Expected {what} of real numbers, got torch.bool; convert the entries to numbers.")
 
 
-def _as_numpy(array: Any, what: str) -> np.ndarray:
-    """``array`` as NumPy, of any dtype."""
+def as_numpy(array: Any, what: str) -> np.ndarray:
+    """Return ``array`` as NumPy, of any dtype and at least one dimension; a memory map remains one.
+
+    Raises
+    ------
+    InputError
+        The array is sparse or masked, rows differ in length, or it is a single value.
+    """
     require_unmasked(array, what)
     if hasattr(array, "tocsr"):
         raise InputError(f"Expected {what} as a dense array, got the sparse {type(array).__name__}; use .toarray().")
     torch = sys.modules.get("torch")  # not imported for this: without it no tensor exists
     if torch is not None and isinstance(array, torch.Tensor):
-        require_strided(array, what)
-        array = array.detach().cpu()
-        array = array.float() if array.dtype == torch.bfloat16 else array
+        array = _of_tensor(array, what)
     elif torch is not None and isinstance(array, (list, tuple)) and any(isinstance(row, torch.Tensor) for row in array):
-        array = [_as_numpy(row, what) for row in array]
+        array = [_of_tensor(row, what) if isinstance(row, torch.Tensor) else row for row in array]
     if isinstance(array, np.memmap):
         return array
     try:
         found = np.asarray(array)
     except (TypeError, ValueError):
         raise InputError(
-            f"Expected {what} as an array of numbers, got {type(array).__name__} with rows of different lengths; give "
-            "each row the same number of entries."
+            f"Expected {what} as an array, got {type(array).__name__} with rows of different lengths; give each row "
+            "the same number of entries."
         ) from None
     if found.ndim == 0:
         kind = f"text {array!r:.60}" if found.dtype.kind in "US" else type(array).__name__
-        raise InputError(f"Expected {what} as an array of numbers, got {kind}. {RESHAPE}")
+        raise InputError(f"Expected {what} as an array, got {kind}; give a list, an array or a table with a row each.")
     return found
+
+
+def _of_tensor(tensor: Any, what: str) -> np.ndarray:
+    require_strided(tensor, what)
+    tensor = tensor.detach().cpu()
+    values: np.ndarray = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    return values
 
 
 def _of_objects(array: np.ndarray, what: str, given: Any) -> np.ndarray:
     """Numbers that were stored as Python objects, or as a column with an array per row, as numbers."""
     if array.ndim == 1 and len(array) and all(isinstance(row, (np.ndarray, list, tuple)) for row in array):
-        array = _as_numpy([row.tolist() if isinstance(row, np.ndarray) else row for row in array], what)
+        array = as_numpy([row.tolist() if isinstance(row, np.ndarray) else row for row in array], what)
         if array.dtype.kind != "O":
             return array
     for place, entry in np.ndenumerate(array):

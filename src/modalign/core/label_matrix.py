@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from modalign.core.arrays import require_unmasked
+from modalign.core.arrays import as_numpy
 from modalign.core.errors import InputError
-from modalign.core.labels import check_names, require_encodable
+from modalign.core.labels import check_names, places_of, plain, require_encodable
 from modalign.core.name_matching import quoted
 
 ABSENT, PRESENT, UNKNOWN = 0, 1, -1
@@ -49,7 +49,7 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
     ------
     InputError
         Other values than 0, 1 and −1, a name that is not among ``class_names``, or another number of names than
-        columns.
+        columns. Named columns of a data frame are matched with ``class_names`` by name.
 
     Examples
     --------
@@ -60,18 +60,17 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
            [-1, -1]], dtype=int8), ('cat', 'dog'))
     """
     names = check_names(class_names, "class_names")
-    require_unmasked(labels, "labels")
-    rows = labels if isinstance(labels, np.ndarray) else list(labels)
-    if are_sets(rows):
-        return _of_sets(list(rows), names)
-    try:
-        matrix = np.asarray(rows)
-    except ValueError:  # rows of different length
-        matrix = np.empty(0, dtype=object)
+    if are_sets(labels):
+        return _of_sets(_rows(labels), names)
+    matrix = as_numpy(labels, "labels as a matrix or as a set of class names per image,")
+    matrix = np.array(matrix.tolist()) if matrix.dtype.kind == "O" else matrix
+    if columns := _column_names(labels):
+        names = names or columns
+        matrix = matrix[:, places_of(names, columns, "Expected a column of labels for every class name")]
     if matrix.ndim != 2 or matrix.dtype.kind not in "biuf" or not np.isin(matrix, (ABSENT, PRESENT, UNKNOWN)).all():
         raise InputError(
             "Expected labels as a matrix (n, C) of 1 (shown), 0 (not shown) and -1 (unknown), or a set of class names "
-            f"per image, got {_shown(matrix, rows)}."
+            f"per image, got {_shown(matrix, labels)}."
         )
     names = names or tuple(map(str, range(matrix.shape[1])))
     if len(names) != matrix.shape[1]:
@@ -81,12 +80,26 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
 
 def are_sets(labels: Any) -> bool:
     """Whether labels are a set of names per image, rather than a matrix."""
-    return not isinstance(labels, np.ndarray) and any(_is_set(row) for row in labels)
+    return not _column_names(labels) and any(_is_set(row) for row in _rows(labels))
 
 
 def label_sets(matrix: np.ndarray, class_names: Sequence[str]) -> list[tuple[str, ...]]:
     """The names of the classes with 1 in each row of an (n, C) matrix."""
     return [tuple(class_names[k] for k in np.flatnonzero(row == PRESENT).tolist()) for row in matrix]
+
+
+def _column_names(labels: Any) -> tuple[str, ...]:
+    """The names of the columns of a data frame; none if they are numbers."""
+    columns = getattr(labels, "column_names", None) or getattr(labels, "columns", ())
+    names = tuple(plain(columns))
+    return names if all(isinstance(name, str) for name in names) else ()
+
+
+def _rows(labels: Any) -> list[Any]:
+    """One entry per image, sets and lists as Python objects."""
+    if isinstance(labels, np.ndarray) and labels.dtype.kind != "O":
+        return []
+    return list(map(plain, labels))
 
 
 def _is_set(row: object) -> bool:

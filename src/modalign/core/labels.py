@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from modalign.core.arrays import require_unmasked
+from modalign.core.arrays import as_numpy
 from modalign.core.display import is_encodable
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import did_you_mean, match_names, quoted
@@ -37,7 +38,7 @@ def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
     """
     if isinstance(ids, str):
         raise InputError(f"Expected ids to be {n} names of images, got one text '{ids}'; put it into a list.")
-    found = tuple(ids.tolist() if hasattr(ids, "tolist") else ids)
+    found = tuple(plain(ids))
     wrong = next((entry for entry in found if not isinstance(entry, (str, Path))), None)
     if wrong is not None:
         raise InputError(
@@ -52,6 +53,12 @@ def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
             f"Expected a name for each image, got '{twice}' for several; labels are given as {argument('labels')}."
         )
     return tuple(map(str, found or range(n)))
+
+
+def plain(values: Any) -> Any:
+    """Return a column of NumPy, pandas, polars or pyarrow as a list of Python objects, others as they are."""
+    convert = next((name for name in ("to_pylist", "tolist", "to_list", "as_py") if hasattr(values, name)), None)
+    return values if convert is None else getattr(values, convert)()
 
 
 def check_names(names: object, what: str) -> tuple[str, ...]:
@@ -71,7 +78,7 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
     """
     if isinstance(names, (str, bytes, Set)) or not isinstance(names, Iterable):
         raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
-    found = tuple(names.tolist() if isinstance(names, np.ndarray) else names)
+    found = tuple(plain(names))
     for name in found:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"Expected every class name in {what} to be non-empty text, got {name!r}.")
@@ -146,8 +153,13 @@ def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndar
     InputError
         The labels are not integers, their number is not ``n``, or a label has no class name.
     """
-    require_unmasked(labels, "labels")
-    found = np.asarray(labels)
+    found = as_numpy(labels, "labels")
+    if found.dtype.kind == "O" and all(
+        isinstance(label, Integral) and not isinstance(label, bool) for label in found.flat
+    ):
+        found = found.astype(np.int64)
+    if isinstance(labels, (list, tuple)) and any(isinstance(label, bool) for label in labels):
+        found = found.astype(bool)  # a list of truth values and numbers
     if found.dtype.kind not in "iu" and found.size:
         example = found.flatten()[:1].tolist()[0]
         advice = "in Python: class_names, labels = np.unique(labels, return_inverse=True)"

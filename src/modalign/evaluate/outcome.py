@@ -18,6 +18,7 @@ from modalign.encoders.registry import EMBEDDED
 from modalign.evaluate.class_sizes import size_lines
 from modalign.evaluate.metrics import Accuracy, accuracy, chance_level, percent, proportion
 from modalign.evaluate.paired import compare_pair, signed
+from modalign.linalg.inputs import as_single
 from modalign.linalg.similarity import near_identical
 
 MOST_PAIRS = 2**28
@@ -155,7 +156,7 @@ def about_copies(learned: Features, held_out: Features | None, class_names: Sequ
     parts = [part for part in (learned, held_out) if part is not None]
     if len(learned) * sum(map(len, parts)) > MOST_PAIRS:
         return []
-    vectors = torch.from_numpy(np.concatenate([np.asarray(part.vectors, dtype=np.float32) for part in parts]))
+    vectors = torch.cat([as_single(part.vectors) for part in parts])
     ids, labels = [name for part in parts for name in part.ids], np.concatenate([part.labels for part in parts])
     pairs = near_identical(vectors).numpy()
     first, second = labels[pairs].T

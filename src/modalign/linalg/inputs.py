@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,6 +72,11 @@ def single(X: Tensor) -> Tensor:
     peak = _largest(X)
     outside = (peak > LARGE) | (peak < 1 / LARGE)
     return (torch.where(outside, X / power_of_two(X), X) if bool(outside.any()) else X).float()
+
+
+def as_single(array: np.ndarray) -> Tensor:
+    """Copy an array of any real dtype into a float32 tensor with the directions of its rows, as :func:`single`."""
+    return single(torch.from_numpy(np.array(array)))
 
 
 def _largest(X: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modalign.core.arrays import narrowed
 from modalign.core.errors import InputError, ModalignError, argument
 from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.files import read_npz
@@ -119,7 +120,7 @@ def read_vectors(
     text, names, labels = _text_of(arrays, labels)
     kept = np.flatnonzero(labels != UNLABELED)
     parts = np.repeat(lists, [len(arrays[f"{part}_labels"]) for part in lists])[kept]
-    vectors = np.concatenate([arrays[f"{part}_images"] for part in lists])[kept].astype(np.float32)
+    vectors = narrowed(np.concatenate([arrays[f"{part}_images"] for part in lists])[kept])
     ids = tuple(f"{part}/{i}" for i, part in enumerate(parts))
     features = Features(vectors, ids=ids, labels=labels[kept], class_names=names)
     rows = {part: np.flatnonzero(parts == part) for part in lists}
@@ -210,7 +211,7 @@ def _text_of(arrays: dict[str, Any], labels: np.ndarray) -> tuple[ClassText | No
     """Class text, class names, and labels renumbered by the rows of the text; -1 for a class without text."""
     if "text" not in arrays:
         return None, tuple(f"class {k}" for k in range(int(labels.max()) + 1)), labels
-    text = arrays["text"].astype(np.float32)
+    text = narrowed(arrays["text"])
     of_row = arrays["text_labels"].astype(np.int64) if "text_labels" in arrays else np.arange(len(text))
     names = tuple(map(str, arrays["text_names"])) if "text_names" in arrays else tuple(f"class {k}" for k in of_row)
     row = np.full(max(int(labels.max()), int(of_row.max())) + 1, UNLABELED, dtype=np.int64)

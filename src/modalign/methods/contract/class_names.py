@@ -6,7 +6,6 @@ and nothing has names.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from modalign.core.arrays import require_unmasked
+from modalign.core.arrays import as_numpy
 from modalign.core.errors import InputError, argument
 from modalign.core.labels import UNLABELED, check_names, is_missing, places_of, require_encodable
 from modalign.core.name_matching import did_you_mean, match_names, numeral, quoted
@@ -108,7 +107,9 @@ class Classes:
             known = match_names(own, names)
             spelled = [known.get(name, name) for name in own]
             values = np.array([spelled[k] if k != UNLABELED else "" for k in values], dtype=object)
-        elif names is None and _is_text(values) != _is_text(self.labels):
+        elif names is None and (
+            _is_text(values) != _is_text(self.labels) or (values.dtype.kind == "b") > (self.labels.dtype.kind == "b")
+        ):
             kind = "class names" if _is_text(self.labels) else f"labels of type {self.labels.dtype}"
             raise InputError(f"Expected {kind} as in fit, got {values.dtype} such as {_shown(values)}.")
         column = {label: k for k, label in enumerate(self.labels.tolist() if names is None else names)}
@@ -137,8 +138,9 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
         The number of labels is wrong, a label is missing (None or NaN), labels have mixed types or are not class
         labels, such as 0.5, or a label is −1.0, which is a class in scikit-learn but unlabeled here.
     """
-    require_unmasked(y, "labels")
-    labels = np.asarray(y.cpu() if isinstance(y, Tensor) else y)
+    labels = as_numpy(y, "labels")
+    if isinstance(y, (list, tuple)) and labels.ndim == 1:
+        labels = np.array([label.item() if isinstance(label, Tensor) else label for label in y], dtype=object)
     if labels.ndim == 2 and labels.shape[1] == 1:
         from sklearn.utils.validation import column_or_1d  # here and below late: predictions do without scikit-learn
 
@@ -164,15 +166,11 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
         require_encodable(np.unique(labels).tolist(), "y")
     if labels.dtype.kind in "mMcVS":
         raise InputError(f"Expected labels as integers or class names, got {labels.dtype}.")
-    if labels.dtype.kind == "f":
-        from sklearn.utils.multiclass import check_classification_targets
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The number of unique classes")  # one image per class is normal
-            try:
-                check_classification_targets(labels)
-            except ValueError as error:
-                raise InputError(str(error)) from None
+    if labels.dtype.kind == "f" and (broken := labels[(labels != np.round(labels)) | np.isinf(labels)]).size:
+        raise InputError(
+            f"Expected labels as integers or class names, got {broken[0]}. Unknown label type: continuous "
+            "numbers have no classes."
+        )
     if labels.dtype.kind == "f" and (labels == UNLABELED).any():
         raise InputError("Expected integer labels where -1 marks unlabeled images, got floats; use y.astype(int).")
     return labels
@@ -240,8 +238,9 @@ def _require_unambiguous(y: np.ndarray, names: Sequence[str]) -> None:
 
 def _of_one_kind(labels: np.ndarray) -> np.ndarray:
     """Labels that came as Python objects, or as text of variable length, as an array of their type."""
-    for kind, dtype in ((str, np.str_), ((bool, np.bool_), np.bool_), (Integral, np.int64), (Real, np.float64)):
-        if all(isinstance(label, kind) for label in labels):
+    truth = (bool, np.bool_)
+    for kind, dtype in ((str, np.str_), (truth, np.bool_), (Integral, np.int64), (Real, np.float64)):
+        if all(isinstance(label, kind) and (kind is truth or not isinstance(label, bool)) for label in labels):
             return np.array(labels.tolist(), dtype=dtype)
     found = " and ".join(sorted({type(label).__name__ for label in labels}))
     raise InputError(f"Expected labels of one kind, integers or class names, got {found}.")

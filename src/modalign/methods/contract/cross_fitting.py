@@ -18,6 +18,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.progress import track
 from modalign.core.scored import Scored
+from modalign.linalg.inputs import as_single
 from modalign.linalg.similarity import groups_of_copies
 from modalign.methods.contract.calibrating import without_calibration
 from modalign.methods.contract.estimators.estimator import unfitted
@@ -96,7 +97,7 @@ def cross_fit(
     -----
     Cost: K fits, and K more, or one with internal cross-validation, for a method with ``choices``.
     """
-    copies = groups_of_copies(torch.from_numpy(np.array(X.vectors[: len(X) // views], dtype=np.float32)))
+    copies = groups_of_copies(as_single(X.vectors[: len(X) // views]))
     labels = torch.from_numpy(X.labels[: len(copies)])
     n_classes = len(text) if text is not None else int(X.labels.max()) + 1
     if len(copies[labels != UNLABELED].unique()) < 2:

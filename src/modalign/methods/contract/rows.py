@@ -51,6 +51,8 @@ def read_rows(
         )
     if isinstance(array, Tensor):
         require_strided(array, name)
+        if array.dtype == torch.bool:
+            raise InputError(f"Expected {name} of real numbers, got torch.bool; convert the entries to numbers.")
     if mapped and isinstance(array, Tensor) and array.dtype in (torch.float16, torch.bfloat16):
         tensor = array.detach()
     elif isinstance(array, Tensor):

@@ -15,6 +15,7 @@ from modalign.core.label_matrix import ABSENT, PRESENT, UNKNOWN, are_sets, label
 from modalign.core.name_matching import quoted
 from modalign.core.progress import track
 from modalign.core.scored import Scored
+from modalign.linalg.inputs import as_single
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods import method_class
@@ -127,7 +128,7 @@ class OneAgainstRest:
                 f"Expected a method that needs no second encoder, got {type(self.method).__name__}; choose another "
                 f"{argument('method')}."
             )
-        features = X if isinstance(X, Features) else Features(np.asarray(X))
+        features = X if isinstance(X, Features) else Features(X)
         names = tuple(class_names) or (text.class_names if isinstance(text, ClassText) else ())
         matrix, names = label_matrix(Y, names)
         if text is not None and not isinstance(text, ClassText) and not len(class_names) and are_sets(Y):
@@ -187,7 +188,8 @@ class OneAgainstRest:
     ) -> tuple[VectorMethod, CrossFit]:
         """The model of one class and its out-of-fold predictions; ``text`` is that of the rest and of the class."""
         known = labels != UNKNOWN
-        rows = Features(features.vectors, features.ids, labels.astype(np.int64), spec=features.spec)
+        pair = () if text is None else text.class_names  # a class may have a number as its name
+        rows = Features(features.vectors, features.ids, labels.astype(np.int64), pair, spec=features.spec)
         if len(np.unique(labels[known])) < 2:
             nothing = Scored((), labels[:0], np.empty((0, 2)))
             return _zero_shot(rows, text), CrossFit(np.empty(0, dtype=np.int64), nothing, 0, {})
@@ -254,9 +256,10 @@ def _texts(text: Any, names: tuple[str, ...]) -> list[ClassText] | None:
     """For each class the text of the rest, as one sentence, and its own."""
     if text is None:
         return None
-    given = text.select(names) if isinstance(text, ClassText) else ClassText(np.asarray(text), names)
+    given = text.select(names) if isinstance(text, ClassText) else ClassText(text, names)
     vectors = given.vectors if given.vectors.ndim == 3 else given.vectors[:, None]
-    prototypes = text_prototypes(torch.from_numpy(np.array(vectors, dtype=np.float32)))
+    vectors = as_single(vectors).numpy()
+    prototypes = text_prototypes(torch.from_numpy(vectors))
     rest = unit(prototypes.sum(dim=0) - prototypes).numpy()
     found = []
     for k, name in enumerate(names):

@@ -23,6 +23,7 @@ from modalign.core.scored import Scored
 from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
 from modalign.linalg.calibration import fit_temperature
+from modalign.linalg.inputs import as_single
 from modalign.linalg.similarity import groups_of_copies
 from modalign.linalg.student import student_quantile
 from modalign.methods import method_class
@@ -123,7 +124,7 @@ class TowerChoice:
         place = {name: i for i, name in enumerate(learn.ids)}
         rows = torch.tensor([place[name] for name in X.ids])
         groups = torch.arange(len(learn))
-        groups[rows] = rows[groups_of_copies(torch.from_numpy(np.array(X.vectors, dtype=np.float32)))]
+        groups[rows] = rows[groups_of_copies(as_single(X.vectors))]
         fold = folds(torch.from_numpy(learn.labels), groups=groups, random_state=self.task.random_state).numpy()
         return [
             (learn.select(np.flatnonzero(fold != k)), learn.select(np.flatnonzero(fold == k)))
