@@ -9,7 +9,7 @@ import numpy as np
 
 from modalign.core.arrays import as_numpy
 from modalign.core.errors import InputError
-from modalign.core.labels import check_names, places_of, plain, require_encodable
+from modalign.core.labels import as_objects, check_names, places_of, require_encodable
 from modalign.core.name_matching import quoted
 
 ABSENT, PRESENT, UNKNOWN = 0, 1, -1
@@ -91,7 +91,7 @@ def label_sets(matrix: np.ndarray, class_names: Sequence[str]) -> list[tuple[str
 def _column_names(labels: Any) -> tuple[str, ...]:
     """The names of the columns of a data frame; none if they are numbers."""
     columns = getattr(labels, "column_names", None) or getattr(labels, "columns", ())
-    names = tuple(plain(columns))
+    names = tuple(as_objects(columns))
     return names if all(isinstance(name, str) for name in names) else ()
 
 
@@ -99,7 +99,7 @@ def _rows(labels: Any) -> list[Any]:
     """One entry per image, sets and lists as Python objects."""
     if isinstance(labels, np.ndarray) and labels.dtype.kind != "O":
         return []
-    return list(map(plain, labels))
+    return list(map(as_objects, labels))
 
 
 def _is_set(row: object) -> bool:

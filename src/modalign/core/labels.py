@@ -38,7 +38,7 @@ def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
     """
     if isinstance(ids, str):
         raise InputError(f"Expected ids to be {n} names of images, got one text '{ids}'; put it into a list.")
-    found = tuple(plain(ids))
+    found = tuple(as_objects(ids))
     wrong = next((entry for entry in found if not isinstance(entry, (str, Path))), None)
     if wrong is not None:
         raise InputError(
@@ -55,7 +55,7 @@ def check_ids(ids: Any, n: int, *, repeated: bool = True) -> tuple[str, ...]:
     return tuple(map(str, found or range(n)))
 
 
-def plain(values: Any) -> Any:
+def as_objects(values: Any) -> Any:
     """Return a column of NumPy, pandas, polars or pyarrow as a list of Python objects, others as they are."""
     convert = next((name for name in ("to_pylist", "tolist", "to_list", "as_py") if hasattr(values, name)), None)
     return values if convert is None else getattr(values, convert)()
@@ -78,7 +78,7 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
     """
     if isinstance(names, (str, bytes, Set)) or not isinstance(names, Iterable):
         raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
-    found = tuple(plain(names))
+    found = tuple(as_objects(names))
     for name in found:
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"Expected every class name in {what} to be non-empty text, got {name!r}.")
