@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modalign.core.errors import InputError, UnknownNameError
-from modalign.linalg.residuals import paired_set_residuals, pairwise_residuals, set_residuals
+from modalign.linalg.residuals import pairwise_residuals, set_residuals
 from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment
 from modalign.methods.dam.dam_same_modal import SameModal, same_modal, shared_map
 from modalign.tune.prompts import count_parameters
@@ -187,13 +187,13 @@ def test_published_cross_modal_term_is_a_constant():
     for parameter in (made.alpha, made.omega, made.cross_scales):
         assert parameter.grad.abs().max() < 1e-10
     assert made.blend_logit.grad.abs() > 1e-4
-    assert found.diagnosis() == {"cross_modal_spread": pytest.approx(0, abs=1e-12), "decisions_changed": 0}
+    assert torch.equal(found.logits.argmax(dim=1), found.cosine.argmax(dim=1))
 
 
 def test_sets_are_not():
     made, inputs = module(cross_modal="sets"), features()
     found = made(*inputs, image_set=features(1, rows=(B * 2,))[0].view(B, 2, C))
-    assert found.diagnosis()["cross_modal_spread"] > 0.01
+    assert found.cross_modal.detach().std(dim=1).mean() > 0.01
     found.logits.square().sum().backward()
     assert min(made.alpha.grad.abs().min(), made.omega.grad.abs().min(), made.cross_scales.grad.abs().min()) > 1e-6
 
@@ -236,23 +236,6 @@ def test_sets_are_ridge_problems_written_out(lam, mu):
             assert of_image[i, j].item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("K", [1, 2, 4, 9])  # more vectors than dimensions too
-def test_paired_sets_are_one_feature_map(K):
-    lam, mu = (0.3, 2.0), (0.7, 1.2)
-    images, texts = rows_of(2, K, C), rows_of(3, K, C, seed=1)
-    found = paired_set_residuals(torch.from_numpy(images), torch.from_numpy(texts), lam, mu)
-    for i, S in enumerate(images):
-        for j, T in enumerate(texts):
-            for part, source, target, l, m in zip(found, (S, T), (T, S), lam, mu, strict=True):  # noqa: E741
-                W = np.linalg.inv(source.T @ source + l * np.eye(C)) @ source.T @ target
-                expected = np.sum((target - m * source @ W) ** 2) / K
-                assert part[i, j].item() == pytest.approx(expected, abs=1e-9)
-    if K == 1:
-        pairs = pairwise_residuals(torch.from_numpy(images[:, 0]), torch.from_numpy(texts[:, 0]), lam, mu)
-        for a, b in zip(found, pairs, strict=True):
-            torch.testing.assert_close(a, b)
-
-
 def test_a_set_of_one_carries_the_cosine_and_a_pair_does_not():
     images, texts = (torch.from_numpy(unit(rows_of(n, C, seed=n))) for n in (5, 7))
     of_text, of_image = set_residuals(images[:, None], texts[:, None], 0.5)
@@ -285,7 +268,7 @@ def test_a_modality_that_is_not_aligned_is_as_prompted(which):
 
 
 def test_without_cross_modal_the_score_is_the_cosine():
-    found = module(cross_modal="off")(*features())
+    found = module(cross_modal="none")(*features())
     torch.testing.assert_close(found.logits, 100 * found.cosine)
     assert found.cross_modal is None
 
@@ -309,8 +292,6 @@ def test_mistakes_are_named():
     inputs = features()
     with pytest.raises(InputError, match="of one shape"):
         DAMAlignment()(inputs[0][:2], *inputs[1:])
-    with pytest.raises(InputError, match="as many vectors per image as per class"):
-        module(cross_modal="paired-sets")(*inputs, image_set=torch.ones(B, 3, C), text_set=torch.ones(N, 2, C))
     with pytest.raises(InputError, match="of one width"):
         set_residuals(torch.ones(2, 1, 3), torch.ones(2, 1, 4), 0.1)
     for option in ("loss_on", "same_modal", "text_map", "cross_modal"):
@@ -353,8 +334,8 @@ def test_trained_maps_take_the_place_of_the_closed_form(maps: str) -> None:
 def test_only_what_acts_is_trained() -> None:
     """Table X: HPT has none of the eleven scalars."""
     assert count_parameters(DAMAlignment()) == 11
-    assert count_parameters(DAMAlignment(same_modal="none", cross_modal="off")) == 0
-    assert count_parameters(DAMAlignment(same_modal="image", cross_modal="off")) == 2
+    assert count_parameters(DAMAlignment(same_modal="none", cross_modal="none")) == 0
+    assert count_parameters(DAMAlignment(same_modal="image", cross_modal="none")) == 2
     assert count_parameters(DAMAlignment(maps="learned", width=C)) == 11 - 2 + 4 * C**2
     with pytest.raises(InputError, match="residuals of pairs"):
         DAMAlignment(maps="cma", width=C, cross_modal="sets")

@@ -1,11 +1,8 @@
 r"""Ridge residuals between images and texts, in closed form.
 
-Three forms of the distances of DAM's equation 10, with ridges λ and factors μ for the two directions:
+Two forms of the distances of DAM's equation 10, with ridges λ and factors μ for the two directions:
 
 * **pairs**: one vector per side, the published form; depends on vector lengths only.
-* **paired sets**: K vectors per side; one linear map takes the k-th vector of an image to the k-th of a text,
-  :math:`W = \arg\min \lVert IW - T \rVert^2 + \lambda \lVert W \rVert^2`. K = 1 gives pairs.
-  Depends on the Gram matrices of the two sets only, not on products of images and texts.
 * **sets**: V image and R text vectors, each vector of one side regressed on the vectors of the other,
   :math:`t \approx I^\top a`. Depends on the cosine, also for V = R = 1.
 
@@ -54,45 +51,6 @@ def pairwise_residuals(
     of_x, of_t = images.square().sum(dim=1)[:, None], texts.square().sum(dim=1)[None]
     of_text = (1 - mu_image * of_x / (of_x + lam_image)).square() * of_t
     return of_text, (1 - mu_text * of_t / (of_t + lam_text)).square() * of_x
-
-
-def paired_set_residuals(
-    images: Float[Tensor, "n K d"],
-    texts: Float[Tensor, "C K d"],
-    lam: Number | tuple[Number, Number],
-    mu: Number | tuple[Number, Number] = 1.0,
-) -> tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]:
-    r"""Squared residuals of equation 10 with K vectors per side and one map per pair, mean over the K.
-
-    .. math::
-        \tfrac1K \lVert T - \mu I (I^\top I + \lambda)^{-1} I^\top T \rVert_F^2
-        = \tfrac1K \langle A_I^\top A_I,\, T T^\top \rangle, \qquad A_I = 1 - \mu\, G (G + \lambda)^{-1},\; G = I I^\top
-
-    Parameters
-    ----------
-    images : Tensor of shape (n, K, d)
-        Image features.
-    texts : Tensor of shape (C, K, d)
-        Row k of a class corresponds to row k of an image.
-    lam, mu : float or Tensor or tuple of (float or Tensor, float or Tensor)
-        As in :func:`pairwise_residuals`.
-
-    Returns
-    -------
-    tuple of (Tensor, Tensor)
-        Residuals of texts and of images, both (n, C). O((n + C)(K² d + K³) + n C K²).
-    """
-    if images.ndim != 3 or texts.ndim != 3 or images.shape[1:] != texts.shape[1:]:
-        raise InputError(
-            "Paired sets need as many vectors per image as per class, (n, K, d) and (C, K, d); "
-            f"got {tuple(images.shape)} and {tuple(texts.shape)}."
-        )
-    (lam_image, lam_text), (mu_image, mu_text) = _both(lam), _both(mu)
-    K = images.shape[1]
-    of_images, of_texts = images @ images.mT, texts @ texts.mT
-    left_by_images, left_by_texts = _left(of_images, lam_image, mu_image), _left(of_texts, lam_text, mu_text)
-    of_text = left_by_images.flatten(1) @ of_texts.flatten(1).T / K
-    return of_text, of_images.flatten(1) @ left_by_texts.flatten(1).T / K
 
 
 def set_residuals(
@@ -185,15 +143,6 @@ def _squared_products(left: Tensor, right: Tensor) -> Tensor:
     """(p, q) sums of the squared inner products of the rows of sets (p, R, d) and (q, V, d)."""
     (p, R, d), (q, V, _) = left.shape, right.shape
     return (left.reshape(p * R, d) @ right.reshape(q * V, d).T).view(p, R, q, V).square().sum(dim=(1, 3))
-
-
-def _left(gram: Tensor, lam: Number, mu: Number) -> Tensor:
-    """AᵀA for A = 1 − μ G (G + λ)⁻¹, (n, K, K); A is symmetric, a polynomial of G."""
-    wide = gram.double()
-    identity = torch.eye(gram.shape[1], dtype=wide.dtype, device=gram.device)
-    kept = torch.cholesky_solve(wide, torch.linalg.cholesky(_regular(wide, lam)))
-    left = identity - mu * kept
-    return (left.mT @ left).to(gram.dtype)
 
 
 def _regular(gram: Tensor, lam: Number) -> Tensor:

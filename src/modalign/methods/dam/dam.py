@@ -148,7 +148,7 @@ class DAM(HPT):
             **options,
             same_modal=self.sma,
             text_map=self.text_map,
-            cross_modal="off" if self.cma == "none" else self.cma,
+            cross_modal=self.cma,
             directions=self.directions,
             maps=self.maps,
             width=towers.vision.dim,

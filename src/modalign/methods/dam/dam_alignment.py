@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from modalign.core.errors import InputError, require_choice
 from modalign.linalg.inputs import real
-from modalign.linalg.residuals import paired_set_residuals, pairwise_residuals, set_residuals
+from modalign.linalg.residuals import pairwise_residuals, set_residuals
 from modalign.linalg.similarity import unit
 from modalign.methods.dam.dam_same_modal import SameModal, ridge_strength
 
 Modalities = Literal["both", "image", "text", "none"]
 TextMap = Literal["own", "shared"]
 LossOn = Literal["aligned", "mixed"]
-CrossModal = Literal["pairwise", "sets", "paired-sets", "off"]
+CrossModal = Literal["pairwise", "sets", "none"]
 Directions = Literal["both", "image-to-text", "text-to-image"]
 Maps = Literal["closed-form", "learned", "sma", "cma"]
 _ALPHA = {"both": 0.5, "image-to-text": 1.0, "text-to-image": 0.0}  # α of equation 10, trained for both alone
@@ -54,14 +54,6 @@ class DualAlignment:
     texts: Tensor = field(repr=False)
     cosine: Tensor = field(repr=False)
     cross_modal: Tensor | None = field(repr=False)
-
-    def diagnosis(self) -> dict[str, float]:
-        """Return the standard deviation of d_CMA over the classes (0: no effect) and the share of changed decisions."""
-        if self.cross_modal is None:
-            return {"cross_modal_spread": 0.0, "decisions_changed": 0.0}
-        changed = self.logits.argmax(dim=1) != self.cosine.argmax(dim=1)
-        spread = self.cross_modal.detach().std(dim=1, correction=0).mean()
-        return {"cross_modal_spread": spread.item(), "decisions_changed": changed.double().mean().item()}
 
 
 class DAMAlignment(nn.Module):
@@ -98,7 +90,7 @@ class DAMAlignment(nn.Module):
         Modalities that are aligned and included in L_SMA.
     text_map : {"own", "shared"}, default="own"
         ``"own"`` map per class, or one map ``"shared"`` by all classes, for transfer across data sets.
-    cross_modal : {"pairwise", "sets", "paired-sets", "off"}, default="pairwise"
+    cross_modal : {"pairwise", "sets", "none"}, default="pairwise"
         Form of the residuals in equation 10.
     directions : {"both", "image-to-text", "text-to-image"}, default="both"
         Maps whose residuals are used; with one, α is 1 or 0 and not trained.
@@ -109,8 +101,6 @@ class DAMAlignment(nn.Module):
         c, for trained maps.
     image_rows : int or None, default=None
         n of the images in λ; None for the current batch.
-    text_rows : int or None, default=None
-        n of the texts in λ; None for the number of classes.
     frozen_terms : bool, default=False
         Average the logits with those of prompted images and frozen texts and of frozen images and prompted texts, as in
         the published code for ImageNet and across data sets.
@@ -131,7 +121,6 @@ class DAMAlignment(nn.Module):
         maps: Maps = "closed-form",
         width: int | None = None,
         image_rows: int | None = None,
-        text_rows: int | None = None,
         frozen_terms: bool = False,
         logit_scale: float = 100.0,
     ) -> None:
@@ -142,18 +131,17 @@ class DAMAlignment(nn.Module):
         require_choice("cross_modal", cross_modal, get_args(CrossModal))
         require_choice("directions", directions, get_args(Directions))
         require_choice("maps", maps, get_args(Maps))
-        learned_cross = maps in ("learned", "cma") and cross_modal != "off"
+        learned_cross = maps in ("learned", "cma") and cross_modal != "none"
         if learned_cross and cross_modal != "pairwise":
             raise InputError(f"Expected residuals of pairs with trained cross-modal maps, got '{cross_modal}'.")
         self.aligned_weight, self.normalize, self.loss_on = aligned_weight, normalize, loss_on
         self.same_modal, self.cross_modal = same_modal, cross_modal
-        self.image_rows, self.text_rows = image_rows, text_rows
-        self.frozen_terms, self.logit_scale = frozen_terms, logit_scale
+        self.image_rows, self.frozen_terms, self.logit_scale = image_rows, frozen_terms, logit_scale
         same = width if maps in ("learned", "sma") else None
         active = {name: same_modal in ("both", name) for name in ("image", "text")}
         self.images = SameModal(rows=image_rows, learned=same, active=active["image"])
-        self.texts = SameModal(shared=text_map == "shared", rows=text_rows, learned=same, active=active["text"])
-        crossed = cross_modal != "off"
+        self.texts = SameModal(shared=text_map == "shared", learned=same, active=active["text"])
+        crossed = cross_modal != "none"
         self.cross_scales = nn.Parameter(torch.zeros(4), requires_grad=crossed)
         self.cross_maps = nn.Parameter(torch.eye(width).repeat(2, 1, 1)) if learned_cross and width else None
         self.alpha = nn.Parameter(torch.tensor(_ALPHA[directions]), requires_grad=crossed and directions == "both")
@@ -195,7 +183,7 @@ class DAMAlignment(nn.Module):
             Logits, cosines and d_CMA, each (B, N); d_CMA is None where it is off.
         """
         cosine = unit(images) @ unit(texts).T
-        if self.cross_modal == "off":
+        if self.cross_modal == "none":
             return self.logit_scale * cosine, cosine, None
         of_text, of_image = self._residuals(images, texts, image_set, text_set)
         cross = torch.log_softmax(-self.omega * (self.alpha * of_text + (1 - self.alpha) * of_image), dim=1)
@@ -257,14 +245,13 @@ class DAMAlignment(nn.Module):
             return of_text, distances(mu[1] * texts @ self.cross_maps[1], images).T
         width = images.shape[1]
         if self.cross_modal == "pairwise":
-            rows = self.image_rows or images.shape[0], self.text_rows or texts.shape[0]
-            lam = ridge_strength(ridges[0], rows[0], width), ridge_strength(ridges[1], rows[1], width)
+            n = self.image_rows or len(images)
+            lam = ridge_strength(ridges[0], n, width), ridge_strength(ridges[1], len(texts), width)
             return pairwise_residuals(images, texts, lam, mu)
         image_set = images[:, None] if image_set is None else unit(real(image_set, "image_set"))
         text_set = texts[:, None] if text_set is None else unit(real(text_set, "text_set"))
         lam = ridge_strength(ridges[0], image_set.shape[1], width), ridge_strength(ridges[1], text_set.shape[1], width)
-        form = set_residuals if self.cross_modal == "sets" else paired_set_residuals
-        return form(image_set, text_set, lam, mu)
+        return set_residuals(image_set, text_set, lam, mu)
 
 
 def distances(X: Tensor, Y: Tensor) -> Tensor:
