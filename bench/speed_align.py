@@ -93,7 +93,7 @@ def compare(
         return loop(inputs, mask, tolerance)
 
     def ours() -> Tensor:
-        return two_level_transport(*inputs, mask, tolerance=tolerance, max_sweeps=SWEEPS).distances
+        return 1 - two_level_transport(*inputs, mask, tolerance=tolerance, max_sweeps=SWEEPS).scores
 
     times: tuple[list[float], list[float]] = ([], [])
     for turn in range(5):

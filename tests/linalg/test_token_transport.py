@@ -28,15 +28,14 @@ def test_distances_are_those_of_pot(sets: tuple[torch.Tensor, torch.Tensor]) -> 
     for b, k in np.ndindex(3, 2):
         cost = (1 - cosine(local[b], prompts[k])).numpy()
         plan = ot.sinkhorn(np.full(7, 1 / 7), np.full(4, 1 / 4), cost, 0.1, numItermax=10_000, stopThr=1e-13)
-        assert float(found.distances[b, k]) == pytest.approx((plan * cost).sum(), abs=1e-9)
+        assert 1 - float(found.scores[b, k]) == pytest.approx((plan * cost).sum(), abs=1e-9)
         assert float(found.alignment.entropy[b, k]) == pytest.approx(-(plan * np.log(plan)).sum(), abs=1e-8)
-    torch.testing.assert_close(found.scores, 1 - found.distances)
 
 
 def test_the_uniform_plan_is_the_mean_cost_and_other_plans_are_refused(sets: tuple[torch.Tensor, torch.Tensor]) -> None:
     local, prompts = sets
     found = prompt_transport(local, prompts, plan="uniform")
     expected = torch.stack([torch.stack([(1 - cosine(x, p)).mean() for p in prompts]) for x in local])
-    torch.testing.assert_close(found.distances, expected)
+    torch.testing.assert_close(found.scores, 1 - expected)
     with pytest.raises(UnknownNameError, match="plan"):
         prompt_transport(local, prompts, plan="unifrom")

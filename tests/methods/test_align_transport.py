@@ -12,7 +12,7 @@ import torch
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.linalg.similarity import cosine
 from modalign.linalg.token_transport import prompt_transport, token_plan
-from modalign.methods.align.align_released import released_plan, released_token_similarity
+from modalign.methods.align.align_official import official_plan, official_token_similarity
 from modalign.methods.align.align_transport import two_level_transport
 
 B, K, M, N, J, L, D = 2, 3, 3, 2, 6, 5, 8
@@ -75,7 +75,6 @@ def literal(z, h, patches, words, mask, epsilon=0.1, token_weight=1.0, weight=1.
 def test_equations_as_loops(tensors, options, loop):
     found = two_level_transport(*tensors, **EXACT, **options)
     distances, plans = literal(*tensors, **loop)
-    np.testing.assert_allclose(found.distances, distances, atol=1e-7)
     np.testing.assert_allclose(found.plan, plans, atol=1e-7)
     np.testing.assert_allclose(found.scores, 1 - distances, atol=1e-7)
 
@@ -83,7 +82,7 @@ def test_equations_as_loops(tensors, options, loop):
 def test_float32_at_the_default_tolerance_agrees_to_five_digits(tensors):
     z, h, patches, words, mask = tensors
     found = two_level_transport(z.float(), h.float(), patches.float(), words.float(), mask)
-    np.testing.assert_allclose(found.distances, literal(*tensors)[0], atol=1e-5)
+    np.testing.assert_allclose(found.scores, 1 - literal(*tensors)[0], atol=1e-5)
 
 
 def test_gradients_are_those_of_the_regularized_distance(tensors):
@@ -94,7 +93,7 @@ def test_gradients_are_those_of_the_regularized_distance(tensors):
     tight = {"tolerance": 1e-11, "max_sweeps": 20_000}
 
     def total(*parts):
-        return (weights * two_level_transport(*parts, mask, value="entropic", **tight).distances).sum()
+        return (weights * (1 - two_level_transport(*parts, mask, value="entropic", **tight).scores)).sum()
 
     gradients = torch.autograd.grad(total(*inputs), inputs)
     rng = np.random.default_rng(0)
@@ -116,7 +115,7 @@ def test_gradient_of_the_cost_is_the_product_of_the_plans(tensors):
     beta, weights = 0.7, torch.linspace(1, 2, B * K, dtype=torch.float64).view(B, K)
     inputs = [part.requires_grad_() for part in inputs]
     found = two_level_transport(*inputs, mask, token_weight=beta, **EXACT)
-    ours = torch.autograd.grad((weights * found.distances).sum(), inputs)
+    ours = torch.autograd.grad((weights * (1 - found.scores)).sum(), inputs)
     _, plans = literal(*(part.detach() for part in inputs), mask, token_weight=beta)
     z, h, patches, words = inputs
     total = 0.0
@@ -163,16 +162,16 @@ def released_loop(z, h, patches, words, mask, epsilon=0.1):
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.5])
-def test_reference_is_the_published_score(tensors, epsilon):
-    found = two_level_transport(*tensors, token_term="reference", epsilon=epsilon)
+def test_the_official_code_is_the_published_score(tensors, epsilon):
+    found = two_level_transport(*tensors, official_code=True, epsilon=epsilon)
     np.testing.assert_allclose(found.scores, released_loop(*tensors, epsilon=epsilon), atol=1e-9)
 
 
-def test_reference_gives_patches_and_words_no_gradient(tensors):
+def test_the_official_code_gives_patches_and_words_no_gradient(tensors):
     *inputs, mask = tensors
     inputs = [part.requires_grad_() for part in inputs]
     for plan in ("transport", "uniform"):
-        scores = two_level_transport(*inputs, mask, token_term="reference", plan=plan).scores
+        scores = two_level_transport(*inputs, mask, official_code=True, plan=plan).scores
         z, h, patches, words = torch.autograd.grad(scores.square().sum(), inputs, allow_unused=True)
         assert z.abs().max() > 0
         assert h.abs().max() > 0
@@ -183,13 +182,13 @@ def test_reference_gives_patches_and_words_no_gradient(tensors):
     assert words.abs().max() > 1e-4
 
 
-def test_reference_has_the_sign_of_the_token_term_wrong(tensors):
+def test_the_official_code_has_the_sign_of_the_token_term_wrong(tensors):
     """Where tokens agree more its prompt-level plan gets less mass; the paper's gets more."""
     z, h = torch.ones(1, 2, D, dtype=torch.float64), torch.ones(1, 2, D, dtype=torch.float64)
     patches, words = torch.ones(1, 2, 4, D, dtype=torch.float64), torch.ones(1, 2, 3, D, dtype=torch.float64)
     patches[:, 0, :, : D // 2], words[:, 0, :, : D // 2] = -1, -1  # prompts 0 agree, prompts 1 agree, 0 and 1 do not
     paper = two_level_transport(z, h, patches, words).plan[0, 0]
-    released = two_level_transport(z, h, patches, words, token_term="reference").plan[0, 0]
+    released = two_level_transport(z, h, patches, words, official_code=True).plan[0, 0]
     assert paper[0, 0] > paper[0, 1]
     assert released[0, 0] < released[0, 1]
 
@@ -198,9 +197,9 @@ def test_released_calls_stop_each_by_its_own_rule():
     generator = torch.Generator().manual_seed(0)
     easy = 1 + 0.001 * torch.rand(1, 4, 6, 3, generator=generator)
     hard = 2 * torch.rand(1, 4, 6, 3, generator=generator)
-    together = released_plan(torch.cat([easy, hard]), 0.05)
+    together = official_plan(torch.cat([easy, hard]), 0.05)
     for alone, part in zip((easy, hard), together, strict=True):
-        torch.testing.assert_close(released_plan(alone, 0.05)[0], part)
+        torch.testing.assert_close(official_plan(alone, 0.05)[0], part)
 
 
 def test_padding_words_never_matter(tensors):
@@ -208,16 +207,16 @@ def test_padding_words_never_matter(tensors):
     other = torch.where(mask[..., None], words, 100 * torch.randn_like(words))
     longer = torch.cat([other, torch.randn(K, N, 2, D, dtype=torch.float64)], dim=2)
     wider = torch.cat([mask, torch.zeros(K, N, 2, dtype=torch.bool)], dim=2)
-    for options in ({}, {"token_term": "reference"}, {"plan": "uniform"}):
-        expected = two_level_transport(z, h, patches, words, mask, **options).distances
-        found = two_level_transport(z, h, patches, longer, wider, **options).distances
+    for options in ({}, {"official_code": True}, {"plan": "uniform"}):
+        expected = two_level_transport(z, h, patches, words, mask, **options).scores
+        found = two_level_transport(z, h, patches, longer, wider, **options).scores
         torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
 def test_one_mask_for_all_prompts_of_a_class(tensors):
     z, h, patches, words, mask = tensors
     found = two_level_transport(z, h, patches, words, mask[:, 0])
-    torch.testing.assert_close(found.distances, two_level_transport(*tensors).distances)
+    torch.testing.assert_close(found.scores, two_level_transport(*tensors).scores)
 
 
 def test_without_tokens_or_beta_only_prompts_count(tensors):
@@ -225,7 +224,7 @@ def test_without_tokens_or_beta_only_prompts_count(tensors):
     alone = two_level_transport(z, h, **EXACT)
     weightless = two_level_transport(z, h, patches, words, mask, token_weight=0.0, **EXACT)
     assert alone.tokens is None
-    torch.testing.assert_close(alone.distances, weightless.distances)
+    torch.testing.assert_close(alone.scores, weightless.scores)
     single = two_level_transport(z[:, :1], h[:, :1])  # CoOp, VPT, MaPLe: one prompt per side is plain cosine
     expected = torch.nn.functional.cosine_similarity(z[:, None, 0], h[None, :, 0], dim=2)
     torch.testing.assert_close(single.scores, expected)
@@ -235,7 +234,7 @@ def test_order_of_prompts_patches_and_words_is_free(tensors):
     z, h, patches, words, mask = tensors
     turned = two_level_transport(z.flip(1), h.flip(1), patches.flip(1, 2), words.flip(1, 2), mask.flip(1, 2), **EXACT)
     found = two_level_transport(*tensors, **EXACT)
-    torch.testing.assert_close(turned.distances, found.distances, atol=1e-9, rtol=0)
+    torch.testing.assert_close(turned.scores, found.scores, atol=1e-9, rtol=0)
     torch.testing.assert_close(turned.plan.flip(2, 3), found.plan, atol=1e-8, rtol=0)
 
 
@@ -289,8 +288,8 @@ def test_entropic_value_prefers_classes_with_more_words():
     z, h = torch.ones(1, 1, D), torch.ones(2, 1, D)
     patches, words = torch.ones(1, 1, J, D), torch.ones(2, 1, 8, D)
     mask = torch.arange(8) < torch.tensor([4, 8])[:, None]
-    assert two_level_transport(z, h, patches, words, mask).distances.diff().abs() < 1e-6
-    entropic = two_level_transport(z, h, patches, words, mask, value="entropic").distances
+    assert two_level_transport(z, h, patches, words, mask).scores.diff().abs() < 1e-6
+    entropic = 1 - two_level_transport(z, h, patches, words, mask, value="entropic").scores
     assert (entropic[0, 0] - entropic[0, 1]).item() == pytest.approx(0.1 * math.log(2), abs=1e-5)
 
 
@@ -313,21 +312,21 @@ def test_mistakes_are_named(tensors, change, message):
         two_level_transport(**(dict(zip(names, tensors, strict=True)) | change))
 
 
-@pytest.mark.parametrize("option", ["token_term", "plan", "value"])
+@pytest.mark.parametrize("option", ["plan", "value"])
 def test_unknown_choices_are_named(tensors, option):
     with pytest.raises(UnknownNameError, match=option):
         two_level_transport(*tensors, **{option: "costs"})
 
 
-def test_the_statistics_of_released_plans_are_those_of_each_plan(tensors):
+def test_the_statistics_of_official_plans_are_those_of_each_plan(tensors):
     _, _, patches, words, mask = tensors
-    similarity, entropy, error = released_token_similarity(patches, words, mask, 0.1)
+    similarity, entropy, error = official_token_similarity(patches, words, mask, 0.1)
     for b, k, m, n in np.ndindex(similarity.shape):
         cosines = cosine(patches[b, m], words[k, n])
         pairs = [(i, j) for i in range(patches.shape[1]) for j in range(words.shape[1])]
         call = torch.stack([1 - cosine(patches[b, i], words[k, j]) for i, j in pairs])
         there = torch.stack([mask[k, j] for _, j in pairs])
-        plan = released_plan(call[None], 0.1, there[None])[0, pairs.index((m, n))]
+        plan = official_plan(call[None], 0.1, there[None])[0, pairs.index((m, n))]
         assert float(similarity[b, k, m, n]) == pytest.approx(float((plan * cosines).sum()), abs=1e-9)
         assert float(entropy[b, k, m, n]) == pytest.approx(float(torch.special.entr(plan).sum()), abs=1e-9)
         assert float(error[b, k, m, n]) == pytest.approx(float((plan.sum(1) - 1 / len(plan)).abs().sum()), abs=1e-9)

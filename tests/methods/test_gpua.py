@@ -298,7 +298,7 @@ def test_released_code_leaves_the_manifold_and_reports_it():
 
 
 def test_the_published_stopping_rule_stops_too_early_with_many_images():
-    from modalign.methods.gpua.gpua_released import correspondences
+    from modalign.methods.gpua.gpua_official import correspondences
 
     data = [torch.from_numpy(a) for a in pair(n=20_000, noise=0.9)[:3]]
     P = correspondences(*data)

@@ -48,15 +48,12 @@ class PromptTransport(NamedTuple):
     Attributes
     ----------
     scores : Tensor of shape (B, K)
-        1 − ``distances``.
-    distances : Tensor of shape (B, K)
-        Σ T C, differentiable.
+        1 − Σ T C, differentiable.
     alignment : TransportScores
         Entropies and marginal errors, (B, K) each.
     """
 
     scores: Tensor
-    distances: Tensor
     alignment: TransportScores
 
 
@@ -92,7 +89,7 @@ def prompt_transport(
     Returns
     -------
     PromptTransport
-        Scores, distances and plan statistics. Cost: one product of (B J, d) with (K N, d), and B K J N multiplications
+        Scores and plan statistics. Cost: one product of (B J, d) with (K N, d), and B K J N multiplications
         per half-sweep.
 
     References
@@ -108,7 +105,7 @@ def prompt_transport(
     else:
         options = {"epsilon": epsilon, "max_sweeps": max_sweeps, "tolerance": tolerance}
         found = _between_sets(local, prompts, None, options)
-    return PromptTransport(1 - found.cost, found.cost, TransportScores(*(part.detach() for part in found)))
+    return PromptTransport(1 - found.cost, TransportScores(*(part.detach() for part in found)))
 
 
 def token_plan(

@@ -255,7 +255,7 @@ class AlignLearner(PromptLearner):
         return self.encode_images(pixels, tokens=self.settings.token_weight > 0)
 
     def transport(self, output: VisionOutput, classes: ClassPrompts) -> TwoLevelTransport:
-        """Compute plans and distances between images and classes."""
+        """Compute plans and scores of images and classes."""
         own = self.settings
         assert own.value is not None  # the preset has it
         return two_level_transport(
@@ -267,7 +267,7 @@ class AlignLearner(PromptLearner):
             epsilon=own.epsilon,
             token_weight=own.token_weight,
             prompt_weight=own.prompt_weight,
-            token_term="reference" if own.preset == "official_code" else "cost",
+            official_code=own.preset == "official_code",
             plan=own.plan,
             value=own.value,
             max_sweeps=own.sweeps,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -33,9 +33,8 @@ from modalign.linalg.token_transport import (
     transported_tokens,
     uniform_tokens,
 )
-from modalign.methods.align.align_released import released_plan, released_token_similarity
+from modalign.methods.align.align_official import official_plan, official_token_similarity
 
-TokenTerm = Literal["cost", "reference"]
 Value = Literal["cost", "entropic"]
 
 
@@ -46,26 +45,20 @@ class TwoLevelTransport:
     Attributes
     ----------
     scores : Tensor of shape (B, K)
-        1 − ``distances`` (equation 7); the logits are scores times the inverse temperature.
-    distances : Tensor
-        d(P, Q; C), differentiable.
+        1 − d(P, Q; C) (equation 7), differentiable; the logits are scores times the inverse temperature.
     plan : Tensor of shape (B, K, M, N)
         Prompt-level plan T, without gradient.
-    prompt_cost : Tensor of shape (B, K, M, N)
-        Prompt-level cost C, without gradient.
     prompts : TransportScores
         Statistics of the prompt level, (B, K) each.
     tokens : TransportScores or None
-        Statistics of the token level, (B, K, M, N) each; None without tokens or with β = 0. With
-        ``token_term="reference"``, ``cost`` is the similarity ⟨T, cos⟩.
+        Statistics of the token level, (B, K, M, N) each; None without tokens or with β = 0. With ``official_code``,
+        ``cost`` is the similarity ⟨T, cos⟩.
     uniform_entropy : tuple of (float, float)
         Entropy of uniform plans at the two levels.
     """
 
     scores: Tensor
-    distances: Tensor
     plan: Tensor = field(repr=False)
-    prompt_cost: Tensor = field(repr=False)
     prompts: TransportScores = field(repr=False)
     tokens: TransportScores | None = field(repr=False)
     uniform_entropy: tuple[float, float] = field(repr=False)
@@ -92,7 +85,7 @@ def two_level_transport(
     epsilon: float = 0.1,
     token_weight: float = 1.0,
     prompt_weight: float = 1.0,
-    token_term: TokenTerm = "cost",
+    official_code: bool = False,
     plan: PlanKind = "transport",
     value: Value = "cost",
     max_sweeps: int = 100,
@@ -122,10 +115,10 @@ def two_level_transport(
         β, weight of the token level.
     prompt_weight : float, default=1.0
         Weight of the prompt-level cosine in C; 1 in equation 6, 1 − β in the appendix's equation 9.
-    token_term : {"cost", "reference"}, default="cost"
-        ``"cost"`` as in the paper; ``"reference"`` as in the published code: the token *similarity* :math:`\langle \hat
-        T, \cos \rangle` is added to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`, both plans are
-        constants (patches and words have zero gradient), and its stopping rule is used.
+    official_code : bool, default=False
+        Compute what the published code computes: the token *similarity* :math:`\langle \hat T, \cos \rangle` is added
+        to the cost, the score is :math:`\sum_{mn} T_{mn} \cos(z^m, h^n)`, both plans are constants (patches and words
+        have zero gradient), and its stopping rule is used.
     plan : {"transport", "uniform"}, default="transport"
         ``"uniform"`` replaces the plans by :math:`T = 1 / (MN)` and :math:`\hat T = 1 / (JL)`, as a control.
     value : {"cost", "entropic"}, default="cost"
@@ -139,7 +132,7 @@ def two_level_transport(
     Returns
     -------
     TwoLevelTransport
-        Scores, distances and plans. Cost of the token level: one product of (B M J, d) with (K N L, d), two more for
+        Scores and plans. Cost of the token level: one product of (B M J, d) with (K N L, d), two more for
         its gradient, and B M K N J L multiplications per half-sweep. Memory: B M K N J L numbers with gradients, else
         one block.
 
@@ -148,7 +141,6 @@ def two_level_transport(
     InputError
         Shapes do not match, an entry is NaN, epsilon is not positive, a weight is negative, or a prompt has no tokens.
     """
-    require_choice("token_term", token_term, get_args(TokenTerm))
     require_choice("plan", plan, get_args(PlanKind))
     require_choice("value", value, get_args(Value))
     image_prompts, text_prompts = real(image_prompts, "image_prompts"), real(text_prompts, "text_prompts")
@@ -161,62 +153,75 @@ def two_level_transport(
         raise InputError(
             f"Expected token_weight, prompt_weight ≥ 0 and epsilon > 0, got {token_weight}, {prompt_weight}, {epsilon}."
         )
+    if (patches is None) != (words is None):
+        raise InputError("Expected patches and words together, or neither for the prompt level alone.")
     (B, M, _), (K, N, _) = image_prompts.shape, text_prompts.shape
-    options = {"epsilon": float(epsilon), "max_sweeps": max_sweeps, "tolerance": tolerance}
+    solver = _Solver(plan, value, official_code, float(epsilon), max_sweeps, tolerance)
+    tokens, most = None, 0.0
     with torch.autocast(image_prompts.device.type, enabled=False):
         cosines = torch.einsum("bmd,knd->bkmn", unit(image_prompts), unit(text_prompts))
-        if (patches is None) != (words is None):
-            raise InputError("Expected patches and words together, or neither for the prompt level alone.")
-        tokens, released, most = None, token_term == "reference", 0.0
+        cost = prompt_weight * (1 - cosines)
         if patches is not None and words is not None and token_weight > 0:
             mask = full_mask(words, word_mask, (K, N))
             require_tokens(patches, words, (B, M), (K, N))
             most = math.log(patches.shape[2]) + mask.sum(dim=2).double().log().mean().item()
-            if plan == "uniform":
-                tokens = uniform_tokens(patches, words, mask)
-            elif released:
-                tokens = TransportScores(*released_token_similarity(patches, words, mask, epsilon))
-            else:
-                tokens = transported_tokens(patches, words, mask, options)
-        cost = prompt_weight * (1 - cosines)
-        if tokens is not None:
-            term = tokens.cost
-            if released:
-                term = (1 - term.detach()) if plan == "uniform" else term
-            elif value == "entropic":
-                term = term - epsilon * tokens.entropy
-            cost = cost + token_weight * term
-        if released:
-            cost = cost.detach()
-        coupling, prompts = _prompt_plan(cost, plan, released, options)
-        if released:
+            tokens = solver.token_level(patches, words, mask)
+            cost = cost + token_weight * solver.token_term(tokens)  # equation 6
+        coupling, prompts = solver.prompt_level(cost)
+        if official_code:
             scores = (coupling * cosines).sum(dim=(2, 3))
-            distances = 1 - scores
         else:
             distances = (coupling * cost).sum(dim=(2, 3))
             if value == "entropic":
-                distances = distances - epsilon * prompts.entropy
-            scores = 1 - distances
+                distances = distances - epsilon * prompts.entropy  # equation 4
+            scores = 1 - distances  # equation 7
     if tokens is not None:
         tokens = TransportScores(*(part.detach() for part in tokens))
-    return TwoLevelTransport(scores, distances, coupling, cost.detach(), prompts, tokens, (math.log(M * N), most))
+    return TwoLevelTransport(scores, coupling, prompts, tokens, (math.log(M * N), most))
 
 
-def _prompt_plan(cost: Tensor, plan: PlanKind, released: bool, options: dict) -> tuple[Tensor, TransportScores]:
-    """Return the plan (B, K, M, N) of the prompt level and its statistics, without gradient."""
-    cost = cost.detach()
-    M, N = cost.shape[2:]
-    if plan == "uniform":
-        coupling = torch.full_like(cost, 1 / (M * N))
-    elif released:
-        coupling = released_plan(cost.flatten(0, 1)[None], options["epsilon"])[0].view_as(cost)
-    elif traced():
-        coupling = recorded_plan(cost, options["epsilon"], sweeps=options["max_sweeps"])
-    else:
-        coupling = sinkhorn(cost, **options).coupling
-    error = (coupling.sum(dim=3) - 1 / M).abs().sum(dim=2)
-    entropy = torch.special.entr(coupling).sum(dim=(2, 3))
-    return coupling, TransportScores((coupling * cost).sum(dim=(2, 3)), entropy, error)
+class _Solver(NamedTuple):
+    """Plans of both levels and their values; parameters as of :func:`two_level_transport`."""
+
+    plan: PlanKind
+    value: Value
+    official_code: bool
+    epsilon: float
+    max_sweeps: int
+    tolerance: float
+
+    def token_level(self, patches: Tensor, words: Tensor, mask: Tensor) -> TransportScores:
+        """Values ⟨T̂, Ĉ⟩ of the token plans of equation 5, each (B, K, M, N); ⟨T̂, cos⟩ of the published code."""
+        if self.plan == "uniform":
+            return uniform_tokens(patches, words, mask)
+        if self.official_code:
+            return TransportScores(*official_token_similarity(patches, words, mask, self.epsilon))
+        return transported_tokens(patches, words, mask, self._options())
+
+    def token_term(self, tokens: TransportScores) -> Tensor:
+        """d̂ of equation 6, (B, K, M, N); the similarity in the published code."""
+        if self.official_code:
+            return 1 - tokens.cost.detach() if self.plan == "uniform" else tokens.cost
+        return tokens.cost - self.epsilon * tokens.entropy if self.value == "entropic" else tokens.cost
+
+    def prompt_level(self, cost: Tensor) -> tuple[Tensor, TransportScores]:
+        """Plan T (B, K, M, N) of equation 4 and its statistics, without gradient."""
+        cost = cost.detach()
+        M, N = cost.shape[2:]
+        if self.plan == "uniform":
+            coupling = torch.full_like(cost, 1 / (M * N))
+        elif self.official_code:
+            coupling = official_plan(cost.flatten(0, 1)[None], self.epsilon)[0].view_as(cost)
+        elif traced():
+            coupling = recorded_plan(cost, self.epsilon, sweeps=self.max_sweeps)
+        else:
+            coupling = sinkhorn(cost, **self._options()).coupling
+        error = (coupling.sum(dim=3) - 1 / M).abs().sum(dim=2)
+        entropy = torch.special.entr(coupling).sum(dim=(2, 3))
+        return coupling, TransportScores((coupling * cost).sum(dim=(2, 3)), entropy, error)
+
+    def _options(self) -> dict[str, Any]:
+        return {"epsilon": self.epsilon, "max_sweeps": self.max_sweeps, "tolerance": self.tolerance}
 
 
 class ClassPrompts(NamedTuple):

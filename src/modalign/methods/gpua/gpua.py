@@ -31,11 +31,11 @@ from modalign.methods.contract.team import current_team
 from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.transduction import Likeliest, keep_answers
 from modalign.methods.contract.vectors import Problem
-from modalign.methods.gpua import gpua_released as released
 from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
 from modalign.methods.gpua.gpua_correspondence import Assignment, find_correspondences, zero_shot
 from modalign.methods.gpua.gpua_losses import Hubs, Loss, Ranking, Slope, descend_unconstrained, refine_map, span
 from modalign.methods.gpua.gpua_marginals import Marginals
+from modalign.methods.gpua.gpua_official import fit_official
 from modalign.methods.gpua.gpua_rows import BLOCK, Images, unit_spaces
 
 SHARE, ETA = 0.025, 0.5  # default learning rates, of our refinement and of the paper's
@@ -76,7 +76,7 @@ class GPUA(MappingMethod):
     spaces : list or None, default=None
         Widths of the visual spaces in `X`. None takes `X` as one, apart from columns that repeat `clip_features`.
     preset : {"anchored", "paper", "official_code"}, default="anchored"
-        The variant of this library; Algorithm 1 as printed; or :mod:`modalign.methods.gpua.gpua_released`.
+        The variant of this library; Algorithm 1 as printed; or :mod:`modalign.methods.gpua.gpua_official`.
     logit_scale : float or None, default=None
         s, inverse temperature. None is that of the encoder; in ``"paper"`` it is 1 for P(0).
     batch_size, memory : int and float, default=8192 and 1.0
@@ -153,7 +153,7 @@ class GPUA(MappingMethod):
             start.require_images()
         self.prototypes_, self.spaces_ = text, list(images.widths)
         if self.preset == "official_code":
-            self.weight_, found, self.diagnosis_ = released.fit_official(images, text, start, generator)
+            self.weight_, found, self.diagnosis_ = fit_official(images, text, start, generator)
             self.class_prior_ = torch.full((len(text),), 1 / len(text), device=text.device)
         else:
             found = self._fit_plan(images, text, start, generator)
@@ -161,11 +161,14 @@ class GPUA(MappingMethod):
         self.fitted_answers_ = keep_answers(problem.X, found)
 
     def _fit_plan(self, images: Images, text: Tensor, start: Assignment, generator: torch.Generator) -> Likeliest:
+        """Algorithm 1 from line 4 on, or its variant with anchored classes."""
         anchored = self.preset == "anchored"
         sized = anchored or np.array_equal(self.class_prior, "estimate")
         ground = self._ground(images, text, generator) if sized else None
         prior = ground if anchored else None
         marginals = self._marginals(len(text), ground).to(text.device)
+
+        # Stage 1
         density_weight = (1 - self.semantic_weight) / self.logit_scale_
         found = find_correspondences(
             images,
@@ -180,23 +183,24 @@ class GPUA(MappingMethod):
             memory=self.memory * 2**30 / 2,
             fixed=None if prior is None else prior.density_terms(images, density_weight),
         )
-        labels = found.assignment.labels
 
+        # Stage 2, in coordinates of the span of the texts
         basis = span(text)
         inner = text @ basis
-        if anchored:
+        slope = Slope(images, found.assignment.labels, self._ranking(inner), self.batch_size, generator)
+        if prior is None:
+            W0 = procrustes(found.assignment.moments.float(), inner, complete=True)  # line 12
+            refined = descend_unconstrained(slope, W0, steps=self.steps, learning_rate=self.learning_rate or ETA)
+            W = refined.map
+        else:
             language = language_map(images, basis)
             W0 = initial_map(found.assignment, inner, language)
-        else:
-            W0 = procrustes(found.assignment.moments.float(), inner, complete=True)
-        slope = Slope(images, labels, self._ranking(inner), self.batch_size, generator)
-        refine, rate = (refine_map, SHARE) if anchored else (descend_unconstrained, ETA)
-        refined = refine(slope, W0, steps=self.steps, learning_rate=self.learning_rate or rate)
-        W = refined.map if prior is None else between(language, refined.map, MAP_WEIGHT * prior.trust)
+            refined = refine_map(slope, W0, steps=self.steps, learning_rate=self.learning_rate or SHARE)
+            W = between(language, refined.map, MAP_WEIGHT * prior.trust)
+            self.class_sizes_ = prior.sizes
+
         self.weight_, self.class_prior_ = W @ basis.T, marginals.shares.float()
         self.losses_ = refined.losses.float()
-        if prior is not None:
-            self.class_sizes_ = prior.sizes
         self.diagnosis_ = {
             **found.report(start, images),
             **marginals.report(),

@@ -17,7 +17,7 @@ SWEEPS, THRESHOLD = 100, 1e-2
 _ENTRIES = 1 << 24  # of plans held at a time
 
 
-def released_plan(cost: Tensor, epsilon: float, mask: Tensor | None = None) -> Tensor:
+def official_plan(cost: Tensor, epsilon: float, mask: Tensor | None = None) -> Tensor:
     r"""Solve G calls with p problems each; a call stops when mean \|Δu\| over its problems and rows is below 0.01.
 
     Parameters
@@ -53,7 +53,7 @@ def released_plan(cost: Tensor, epsilon: float, mask: Tensor | None = None) -> T
 
 
 @torch.no_grad()
-def released_token_similarity(
+def official_token_similarity(
     patches: Tensor, words: Tensor, mask: Tensor, epsilon: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Token term of the published code, :math:`\langle \hat T, \cos \rangle`, per pair of image and class.
@@ -83,7 +83,7 @@ def released_token_similarity(
             some = slice(first, first + step)
             cosines = torch.einsum("mjd,knld->kmnjl", own, words[some]).flatten(1, 2)
             present = mask[some, None].expand(-1, M, -1, -1).flatten(1, 2)
-            plan = released_plan(1 - cosines, epsilon, present)
+            plan = official_plan(1 - cosines, epsilon, present)
             parts = (
                 (plan * cosines).sum(dim=(2, 3)),
                 torch.special.entr(plan).sum(dim=(2, 3)),
