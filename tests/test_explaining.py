@@ -73,6 +73,8 @@ def test_a_cache_without_its_images_names_its_classes(tip: Classifier, digits: I
     assert len(found.neighbors) == 8
     assert {n.picture for n in found.neighbors} == {None}
     assert found.neighbors[0].id.endswith("of the cache")
+    last = found.neighbors[-1].class_name
+    assert tip.explain(digits.select([40]), label=last).neighbors == found.neighbors[-1:]
 
 
 def test_neighbors_of_other_methods_are_the_nearest_by_cosine(zero_shot: Classifier, digits: Items) -> None:
@@ -83,6 +85,16 @@ def test_neighbors_of_other_methods_are_the_nearest_by_cosine(zero_shot: Classif
     np.testing.assert_allclose([n.cosine for n in found], np.sort(cosines)[::-1][:8], atol=1e-6)
     assert found[0].id == labeled.ids[int(cosines.argmax())]
     assert found[0].weight is None
+    k = int(labeled.labels[int(cosines.argmin())])  # of a named class, the nearest are its own
+    name, own = digits.class_names[k], np.sort(cosines[labeled.labels == k])[::-1][:8]
+    explained = zero_shot.explain(digits.select([41]), labeled=labeled, label=name)
+    np.testing.assert_allclose([n.cosine for n in explained.neighbors], own, atol=1e-6)
+    assert {n.class_name for n in explained.neighbors} == {name}
+    assert f"The nearest labeled images are those of the class '{name}'." in explained.notes
+    others = labeled.select(np.flatnonzero(labeled.labels != k))
+    nothing = zero_shot.explain(digits.select([41]), labeled=others, label=name)
+    assert nothing.neighbors == ()
+    assert f"No labeled image is of the class '{name}'." in nothing.notes
     with pytest.raises(InputError, match="without a label"):
         zero_shot.explain(digits.select([41]), labeled=labeled.unlabeled())
 

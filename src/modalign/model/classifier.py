@@ -230,7 +230,8 @@ class Classifier:
         image : object
             One image.
         label : str or None, default=None
-            Class to explain. Default: the most probable one.
+            Class to explain, whose labeled images are the neighbors. Default: the most probable one, and neighbors of
+            any class.
         check : object, default=None
             A :class:`DeletionTest`, or the images for one. Maps are shown only where it is passed.
         labeled : object, default=None

@@ -31,7 +31,10 @@ def explain_answers(
         Path | None, typer.Option(help="Labeled images, such as those of the fit, to find the nearest among.")
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--class", help="Class to explain; by default the most probable one.")
+        str | None,
+        typer.Option(
+            "--class", help="Class to explain, whose labeled images are listed; by default the most probable one."
+        ),
     ] = None,
     seed: Annotated[int, seed_option("the deletion test")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="Largest number of images to explain.")] = 20,

@@ -48,11 +48,15 @@ def explained(model: Classifier, image: Any, *, label: str | None, check: Any, l
     maps = _maps(model, items, k, probabilities) if test is not None and test.passed else {}
     x = embed_images(model.encoder, items).vectors[0]
     own = content_hash(items, 0)
-    neighbors, sentences = nearest_images(model, x, labeled, own), shares_of_sentences(model, x)
+    neighbors = nearest_images(model, x, labeled, own, of=None if label is None else k)
+    sentences = shares_of_sentences(model, x)
     notes = [untested() if test is None else test.sentence]
     if own in model.fitted_on:
         notes.append("The model was fitted on this image or validated with it.")
-    if not neighbors:
+    if label is not None and (neighbors or labeled is not None):
+        which = "The nearest labeled images are those" if neighbors else "No labeled image is"
+        notes.append(f"{which} of the class '{model.class_names[k]}'.")
+    elif not neighbors:
         notes.append(f"The method keeps no labeled images; give them as {argument('labeled')} to list the nearest.")
     if not sentences:
         notes.append("The method compares the image with no sentence, or its sentences are not kept.")

@@ -42,7 +42,7 @@ class Explanation:
     test : DeletionTest or None, default=None
         The deletion test; None if none was made.
     neighbors : tuple of Neighbor, default=()
-        The nearest labeled images.
+        The nearest labeled images; those of the explained class where one was named.
     sentences : tuple of SentenceShare, default=()
         The nearest sentences about the classes.
     plans : PatchPlans or None, default=None

@@ -72,7 +72,9 @@ class SentenceShare(NamedTuple):
     share: float
 
 
-def nearest_images(model: Classifier, x: np.ndarray, labeled: Any, content: str = "") -> tuple[Neighbor, ...]:
+def nearest_images(
+    model: Classifier, x: np.ndarray, labeled: Any, content: str = "", *, of: int | None = None
+) -> tuple[Neighbor, ...]:
     r"""The labeled images with the largest weight in a cache method, else with the largest cosine.
 
     Tip-Adapter adds :math:`\alpha \exp(-\beta (1 - \hat x^\top F_i))` to the score of the class of its key i. A key is
@@ -86,9 +88,10 @@ def nearest_images(model: Classifier, x: np.ndarray, labeled: Any, content: str 
         Vector of the image, by the encoder of the model.
     labeled : object
         Labeled images, in any form that :func:`~modalign.load_items` takes, or None.
-
     content : str, default=""
         Content hash of the image, which is not its own neighbor by cosine.
+    of : int or None, default=None
+        The class of the labeled images; None is any class.
 
     Returns
     -------
@@ -100,13 +103,15 @@ def nearest_images(model: Classifier, x: np.ndarray, labeled: Any, content: str 
     method = model.method
     if not isinstance(method, TipAdapter):
         cosines = (rows @ image).numpy()
-        others = (i for i in np.argsort(-cosines, kind="stable") if items and content_hash(items, int(i)) != content)
+        nearest = (i for i in np.argsort(-cosines, kind="stable") if of is None or labels[i] == of)
+        others = (i for i in nearest if items and content_hash(items, int(i)) != content)
         order = islice(others, NEIGHBORS)
         return tuple(_neighbor(model, items, int(i), labels[i], cosines[i], None) for i in order)
     keys, owners = method.keys_.cpu(), method.key_classes_.cpu().numpy()
     weights = (method.alpha_ * (method.beta_ * (keys @ image - 1)).exp()).numpy()
     found = []
-    for i in np.argsort(-weights, kind="stable")[:NEIGHBORS]:
+    nearest = (i for i in np.argsort(-weights, kind="stable") if of is None or owners[i] == of)
+    for i in islice(nearest, NEIGHBORS):
         own = np.flatnonzero(labels == owners[i])
         cosine, weight = float(unit(keys[i]) @ image), float(weights[i])
         if len(own):
