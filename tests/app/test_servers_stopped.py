@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import signal
@@ -18,6 +19,10 @@ from modalign import cli
 from modalign.data.digits import load_digits
 
 pytest.importorskip("fastapi", reason="local servers need the extra 'app'")
+from starlette.types import Receive, Scope, Send
+
+from modalign.app.web import run_app
+
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="signals of POSIX"),
     pytest.mark.timeout(120),
@@ -64,6 +69,66 @@ def test_ctrl_c_ends_a_server_with_one_sentence(command: str, tmp_path: Path, ow
         kept = tmp_path / "digits.studio"
         assert f"the labels in '{kept}'" in said[-1]
         assert "vectors" not in said[-1]
+
+
+def test_a_stopped_server_finishes_requests_but_waits_for_no_upload() -> None:
+    """With a body the application computes on after the stop; without, it is told that the client has left."""
+    seen: dict[str, object] = {}
+    waiting = {"/whole": threading.Event(), "/stalled": threading.Event()}
+    answers: dict[str, bytes] = {}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path, more = scope["path"], True
+        try:
+            while more:
+                if path == "/stalled":
+                    waiting[path].set()
+                message = await receive()
+                more = message.get("more_body", False)
+            if path == "/whole":
+                waiting[path].set()
+                while "/stalled" not in seen:  # which ends after the stop alone
+                    await asyncio.sleep(0.01)
+            seen[path] = message["type"]
+        except asyncio.CancelledError:
+            seen[path] = "cancelled"
+            raise
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    def request(path: str, body: bytes) -> None:
+        with suppress(OSError), socket.create_connection(address, timeout=60) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n".encode() + body)
+            while data := connection.recv(4096):
+                answers[path] = answers.get(path, b"") + data
+
+    def stop() -> None:
+        for event in waiting.values():
+            event.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    opened = socket.create_server(("127.0.0.1", 0))
+    address = opened.getsockname()
+    threads = [
+        threading.Thread(target=request, args=["/whole", b"123456789"], daemon=True),
+        threading.Thread(target=request, args=["/stalled", b"12345"], daemon=True),
+        threading.Thread(target=stop, daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_app(app, opened, drain=3)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    for thread in threads:
+        thread.join()
+    assert seen == {"/stalled": "http.disconnect", "/whole": "http.request"}
+    assert answers["/whole"].endswith(b"ok")
+    assert "/stalled" not in answers
 
 
 def test_a_studio_on_a_port_in_use_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

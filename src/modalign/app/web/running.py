@@ -13,6 +13,8 @@ from starlette.types import ASGIApp
 def run_app(app: ASGIApp, opened: socket.socket, *, drain: int = 5) -> None:
     """Serve until Ctrl-C or SIGTERM; requests that run get ``drain`` seconds to end.
 
+    A request runs once its body has arrived. Connections whose upload is not complete are closed at once.
+
     Parameters
     ----------
     app : ASGIApp
@@ -32,7 +34,18 @@ def run_app(app: ASGIApp, opened: socket.socket, *, drain: int = 5) -> None:
         ws="none",
     )
     logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
-    uvicorn.Server(config).run(sockets=[opened])
+    _Server(config).run(sockets=[opened])
+
+
+class _Server(uvicorn.Server):
+    """A server that does not wait for uploads when it is stopped."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)  # of the current request
+            if cycle is not None and cycle.more_body:
+                connection.transport.close()  # the application gets http.disconnect
+        await super().shutdown(sockets)
 
 
 def _is_no_cancellation(record: logging.LogRecord) -> bool:
