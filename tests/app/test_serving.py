@@ -133,8 +133,13 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "very many images": ({"files": form(*[b"x"] * 1000)}, 413, "at most 4 images"),
     "very many fields": ({"files": {f"f{i}": (None, b"x") for i in range(1000)}}, 413, "8 other fields"),
     "a torn form": ({"content": b"--a\r\n", "headers": {"content-type": "multipart/form-data"}}, 400, ""),
-    "a top too large": ({"params": {"top": 11}, "content": b"x", "headers": PNG}, 422, "'top'"),
-    "a top of nothing": ({"params": {"top": 0}, "content": b"x", "headers": PNG}, 422, "'top'"),
+    "a top too large": ({"params": {"top": 11}, "content": b"x", "headers": PNG}, 422, "'top' of at most 10, got '11'"),
+    "a top of nothing": ({"params": {"top": 0}, "content": b"x", "headers": PNG}, 422, "'top' of at least 1, got '0'"),
+    "a top in words": (
+        {"params": {"top": "x"}, "content": b"x", "headers": PNG},
+        422,
+        "whole number, got 'x'; correct",
+    ),
     "a misspelled parameter": (
         {"params": {"rejct": 0.1}, "content": b"x", "headers": PNG},
         422,

@@ -26,7 +26,7 @@ from modalign.cli import compare_command, convert_command, export_command, segme
 from modalign.cli import audit_commands, bench_command, tables_command, info_commands
 
 # isort: on
-from modalign.cli.exit_handling import NO_READER, STOPPED, Stopped, explain, mute
+from modalign.cli.exit_handling import NO_READER, STOPPED, Stopped, explain, mute, usage_in_words
 from modalign.cli.terminal import print_lines
 from modalign.core.errors import ModalignError
 
@@ -97,7 +97,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             error.show()
         else:
             place = error.ctx.command_path if error.ctx else "modalign"
-            print_lines(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see: {place} --help")
+            print_lines(f"error: {usage_in_words(error)}; see: {place} --help")
         return 2
     except KeyboardInterrupt:
         print_lines("stopped")

@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 from modalign.cli.arguments.given_options import remember_given
 from modalign.cli.terminal import print_lines
 from modalign.core.card_names import CARD_FILE, MASKS
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, fault_sentence
 from modalign.core.renaming import warn_renamed
 
 STOPPED = 130
@@ -145,6 +145,15 @@ def explain(error: Exception, arguments: Sequence[str]) -> int:
     except Exception:  # no place for a file
         traceback.print_exception(error)
     return UNFORESEEN
+
+
+def usage_in_words(error: Any) -> str:
+    """Return the message of a usage error of typer; that of a value which its validator refused is our own."""
+    faults = error.__cause__.errors() if hasattr(error.__cause__, "errors") else []
+    if not faults or getattr(error, "param", None) is None:
+        return " ".join(error.format_message().split()).rstrip(".")
+    name = max(error.param.opts, key=len) if error.param.opts else error.param.human_readable_name
+    return fault_sentence(name, faults[0])
 
 
 def report(error: Exception, arguments: Sequence[str]) -> Path:

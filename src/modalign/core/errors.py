@@ -231,3 +231,42 @@ def require(module: str, extra: str) -> ModuleType:
             f"This needs the package '{module.split('.')[0]}', which is not installed; "
             f"run: pip install 'modalign[{extra}]'"
         ) from error
+
+
+_FAULT_KINDS = {
+    "int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "list": "a list",
+    "dict": "an object", "model": "an object", "path": "a path", "url": "an address", "json": "a JSON document",
+}  # fmt: skip
+_FAULT_LIMITS = {
+    "greater_than_equal": "of at least {ge}", "greater_than": "of more than {gt}", "less_than_equal": "of at most {le}",
+    "less_than": "of less than {lt}", "string_too_long": "of at most {max_length} characters",
+    "string_too_short": "of at least {min_length} characters", "too_long": "of at most {max_length} entries",
+    "too_short": "of at least {min_length} entries",
+}  # fmt: skip
+_FAULTS_OF_KIND = ("type", "parsing", "parsing_size", "from_float", "attributes_type", "invalid")
+_MOST_SHOWN = 60  # characters of a value
+
+
+def fault_sentence(name: str, fault: Mapping[str, Any]) -> str:
+    """Return "Expected …, got …", without a full stop, for a fault that pydantic finds in an option or a request.
+
+    Parameters
+    ----------
+    name : str
+        The option or parameter.
+    fault : mapping
+        An entry of ``ValidationError.errors()`` of pydantic: ``type``, ``input``, and ``ctx`` with limits.
+    """
+    kind, context = str(fault["type"]), fault.get("ctx") or {}
+    if kind == "missing":
+        return f"Expected {name}, got none"
+    if kind == "extra_forbidden":
+        return f"Expected no {name}, which is unknown"
+    got = f"got {fault.get('input')!r:.{_MOST_SHOWN}}"
+    if kind in _FAULT_LIMITS:
+        return f"Expected {name} {_FAULT_LIMITS[kind].format(**context)}, {got}"
+    if kind in ("enum", "literal_error"):
+        return f"Expected {name} as {context['expected']}, {got}"
+    prefix, _, rest = kind.partition("_")
+    wanted = _FAULT_KINDS.get(prefix) if rest in _FAULTS_OF_KIND else None
+    return f"Expected {name} as {wanted}, {got}" if wanted else f"Expected another value for {name}, {got}"

@@ -230,8 +230,7 @@ class Classifier:
         image : object
             One image.
         label : str or None, default=None
-            Class to explain, whose labeled images are the neighbors. Default: the most probable one, and neighbors of
-            any class.
+            Class to explain, whose labeled images are the neighbors. Default: the most probable one, neighbors of any.
         check : object, default=None
             A :class:`DeletionTest`, or the images for one. Maps are shown only where it is passed.
         labeled : object, default=None

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from modalign.core.display import visible
-from modalign.core.errors import FullDiskError, ModalignError
+from modalign.core.errors import FullDiskError, ModalignError, fault_sentence
 
 _MOST_SHOWN = 60  # characters of a path or method in an answer
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
@@ -26,7 +26,7 @@ def error_reply(status: int, sentence: str, headers: Mapping[str, str] | None = 
 def error_handlers() -> dict[int | type[Exception], Handler]:
     """``exception_handlers`` of an application: errors of the library keep their sentence.
 
-    An error of the library is 422, a full disk 507. A body of a wrong form is 422 with the first error.
+    An error of the library is 422, a full disk 507. A body or a parameter of a wrong form is 422 with the first error.
     A client that closes the connection before its body has arrived is no error of the server.
     """
     return {
@@ -60,8 +60,9 @@ def _sentence(request: Request, error: HTTPException) -> str:
 
 async def _refuse_form(request: Request, error: RequestValidationError) -> Response:
     fault = error.errors()[0]
-    place = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path"))
-    return error_reply(422, f"Expected another value for '{place}': {fault['msg']}.")
+    place = ".".join(str(part) for part in fault["loc"][1:])  # behind body, query or path
+    name = f"'{visible(place[:_MOST_SHOWN])}'" if place else "the body"
+    return error_reply(422, f"{fault_sentence(name, fault)}; correct it and send the request again.")
 
 
 async def _leave(request: Request, error: ClientDisconnect) -> Response:
