@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from modalign.data.splits.drawing import draw_split, few_shot
 from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.compare import compare
 from modalign.evaluate.measuring import fingerprint_of
-from modalign.evaluate.protocol import few_shot_protocol, run_once
-from modalign.evaluate.runs import read_runs
+from modalign.evaluate.protocol import Method, budgets, require_clip_features, run_once
+from modalign.evaluate.runs import Run, Shots
 from modalign.evaluate.sealed import SealedLabels
 
 NAMES = ("cat", "dog", "owl")
@@ -129,6 +130,27 @@ def test_sealed_labels_need_labels_and_as_many_predictions() -> None:
         SealedLabels([0, 1]).score([0])
 
 
+def few_shot_runs(
+    features: Features,
+    text: ClassText | None,
+    methods: Mapping[str, Callable[[int], Method]],
+    *,
+    shots: Sequence[Shots] = (1, 4, 16),
+    seeds: Sequence[int] = (1, 2, 3),
+    official: Split | None = None,
+    test: float | None = None,
+    clip_features: Features | None = None,
+) -> list[Run]:
+    """Every method at every number of labels that it can use, as in a comparison."""
+    return [
+        run_once(
+            name, make(seed), features, text, few_shot(features.labels, k, seed, official=official, test=test), seed,
+            shots=k, clip_features=clip_features,
+        )
+        for name, make in methods.items() for k in budgets(make(seeds[0]), shots, text) for seed in seeds
+    ]  # fmt: skip
+
+
 # -- the protocol -----------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +160,7 @@ def test_a_method_gets_train_and_validation_with_labels_and_test_without(shots: 
     features, spy = toy(), Spy()
     lists = draw_split(features.labels) if official else None
     text = ClassText(np.eye(3, 5, dtype=np.float32), NAMES)
-    few_shot_protocol(features, text, {"spy": lambda seed: spy}, shots=(shots,), seeds=(2,), official=lists)
+    few_shot_runs(features, text, {"spy": lambda seed: spy}, shots=(shots,), seeds=(2,), official=lists)
     split = few_shot(features.labels, shots, 2, official=lists)
     seen = spy.seen
     assert rows_of(seen["train"]) == split.train.tolist()
@@ -152,7 +174,7 @@ def test_a_method_gets_train_and_validation_with_labels_and_test_without(shots: 
 
 def test_no_data_about_a_test_image_reveals_its_class() -> None:
     features, spy = toy(), Spy()
-    few_shot_protocol(features, None, {"spy": lambda seed: spy}, shots=(1,), seeds=(1,))
+    few_shot_runs(features, None, {"spy": lambda seed: spy}, shots=(1,), seeds=(1,))
     test = spy.seen["test"]
     assert (test.labels == -1).all()
     assert not any(name in identifier for identifier in test.ids for name in NAMES)
@@ -163,7 +185,7 @@ def test_no_data_about_a_test_image_reveals_its_class() -> None:
 def test_methods_without_labels_get_the_pool_blind_and_run_once_a_seed() -> None:
     features, spy = toy(), Spy(needs_labels=False)
     lists = draw_split(features.labels)
-    runs = few_shot_protocol(features, TEXT, {"spy": lambda seed: spy}, shots=(1, 4), seeds=(1, 2), official=lists)
+    runs = few_shot_runs(features, TEXT, {"spy": lambda seed: spy}, shots=(1, 4), seeds=(1, 2), official=lists)
     assert [(r.shots, r.seed) for r in runs] == [(0, 1), (0, 2)]
     train = spy.seen["train"]
     assert sorted(rows_of(train)) == lists.train.tolist()
@@ -175,7 +197,7 @@ def test_methods_without_labels_get_the_pool_blind_and_run_once_a_seed() -> None
 
 def test_without_a_pool_the_record_has_transductive() -> None:
     spy = Spy(needs_labels=False)
-    (run,) = few_shot_protocol(toy(), TEXT, {"spy": lambda seed: spy}, seeds=(1,))
+    (run,) = few_shot_runs(toy(), TEXT, {"spy": lambda seed: spy}, seeds=(1,))
     assert run.protocol.endswith("transductive")
     assert rows_of(spy.seen["train"]) == rows_of(spy.seen["test"]) == list(range(N))
     assert (spy.seen["train"].labels == -1).all()
@@ -192,7 +214,7 @@ def test_methods_with_optional_labels_run_at_every_budget_with_the_rest_unlabele
         return spies[-1]
 
     test = None if official else 0.5
-    runs = few_shot_protocol(features, TEXT, {"spy": build}, shots=(1, 4, "all"), seeds=(1,), official=lists, test=test)
+    runs = few_shot_runs(features, TEXT, {"spy": build}, shots=(1, 4, "all"), seeds=(1,), official=lists, test=test)
     assert [run.shots for run in runs] == [0, 1, 4, "all"]
     for run, spy in zip(runs[1:], spies[-3:], strict=True):
         split = few_shot(features.labels, run.shots, 1, official=lists, test=test)
@@ -211,14 +233,14 @@ def test_methods_with_optional_labels_run_at_every_budget_with_the_rest_unlabele
 def test_unlabeled_images_that_a_method_ignores_are_not_counted() -> None:
     spy = Spy(needs_labels=False)
     spy.takes_labels, spy.takes_unlabeled = True, False  # type: ignore[attr-defined]
-    blind, few = few_shot_protocol(toy(), TEXT, {"spy": lambda seed: spy}, shots=(0, 4), seeds=(1,), test=0.5)
+    blind, few = few_shot_runs(toy(), TEXT, {"spy": lambda seed: spy}, shots=(0, 4), seeds=(1,), test=0.5)
     assert (blind.n_train, blind.n_unlabeled) == (0, len(few_shot(toy().labels, 0, 1, test=0.5).unlabeled))
     assert (few.n_train, few.n_unlabeled) == (12, 0)
     assert "unlabeled" not in few.protocol
 
 
 def test_without_text_nothing_can_do_without_labels() -> None:
-    runs = few_shot_protocol(toy(), None, {"spy": lambda seed: Spy(needs_labels=False)}, shots=(0, 2), seeds=(1,))
+    runs = few_shot_runs(toy(), None, {"spy": lambda seed: Spy(needs_labels=False)}, shots=(0, 2), seeds=(1,))
     assert [run.shots for run in runs] == [2]
 
 
@@ -236,7 +258,7 @@ def test_an_anchor_goes_to_methods_that_take_one_and_replaces_the_images_of_all_
     anchor = Features(features.vectors + np.float32([1000, 0, 0, 0, 0]), ids=features.ids)
     takes, plain = Anchored(needs_labels=shots > 0), Spy(needs_labels=shots > 0)
     methods = {"takes": lambda seed: takes, "plain": lambda seed: plain}
-    runs = few_shot_protocol(features, TEXT, methods, shots=(shots,), seeds=(1,), clip_features=anchor, test=0.5)
+    runs = few_shot_runs(features, TEXT, methods, shots=(shots,), seeds=(1,), clip_features=anchor, test=0.5)
     seen = takes.seen["train"]
     assert [row - 1000 for row in rows_of(takes.seen["clip_features"])] == rows_of(seen)  # the same images, row by row
     assert max(rows_of(takes.seen["test"])) < 1000
@@ -249,37 +271,20 @@ def test_an_anchor_goes_to_methods_that_take_one_and_replaces_the_images_of_all_
     np.testing.assert_array_equal(runs[0].correct, runs[1].correct)
 
 
-def test_mirrored_training_images_go_to_methods_that_use_them() -> None:
-    features = toy()
-    mirror = Features(features.vectors + 1000, ids=features.ids, labels=features.labels, class_names=NAMES)
-    with_mirror, without = Spy(), Spy()
-    without.mirrors = False  # type: ignore[misc]
-    methods = {"a": lambda seed: with_mirror, "b": lambda seed: without}
-    runs = few_shot_protocol(features, None, methods, shots=(1,), seeds=(1,), mirror=mirror)
-    assert {run.n_train for run in runs} == {3}, "an image and its mirrored view count once"
-    assert len(with_mirror.seen["train"]) == 2 * len(without.seen["train"]) == 6
-    assert sum(row >= 1000 for row in rows_of(with_mirror.seen["train"])) == 3
-    assert max(rows_of(with_mirror.seen["test"])) < 1000
-
-
 def test_a_fixed_test_share_is_the_same_for_all_shots_and_seeds() -> None:
-    runs = few_shot_protocol(toy(), None, {"spy": lambda seed: Spy()}, shots=(1, 4), seeds=(1, 2), test=0.5)
+    runs = few_shot_runs(toy(), None, {"spy": lambda seed: Spy()}, shots=(1, 4), seeds=(1, 2), test=0.5)
     assert len({run.test for run in runs}) == 1
     assert len({len(run.correct) for run in runs}) == 1
-    loose = few_shot_protocol(toy(), None, {"spy": lambda seed: Spy()}, shots=(1, 4), seeds=(1, 2))
+    loose = few_shot_runs(toy(), None, {"spy": lambda seed: Spy()}, shots=(1, 4), seeds=(1, 2))
     assert len({run.test for run in loose}) == 4
 
 
-def test_runs_record_what_happened(tmp_path: Any) -> None:
+def test_runs_record_what_happened() -> None:
     wrong = toy().labels.copy()
     features = toy()
     wrong[:30] = (wrong[:30] + 1) % 3  # the vectors of 30 images now point at another class
     features = Features(features.vectors, labels=wrong, class_names=NAMES)
-    met = []
-    runs = few_shot_protocol(
-        features, None, {"spy": lambda seed: Spy()}, shots=(1,), seeds=(1, 2), record=tmp_path / "runs.jsonl",
-        on_run=lambda run, method, split: met.append((run.seed, type(method), len(split.test))),
-    )  # fmt: skip
+    runs = few_shot_runs(features, None, {"spy": lambda seed: Spy()}, shots=(1,), seeds=(1, 2))
     for run in runs:
         split = few_shot(wrong, 1, run.seed)
         assert run.correct.tolist() == (split.test >= 30).tolist()
@@ -289,14 +294,6 @@ def test_runs_record_what_happened(tmp_path: Any) -> None:
         assert run.diagnosis == {"entropy": 0.25}
         assert run.versions["modalign"]
         assert run.features == fingerprint_of(features)
-    assert met == [(run.seed, Spy, len(run.correct)) for run in runs]
-    assert read_runs(tmp_path / "runs.jsonl") == runs
-
-
-def test_seeds_reach_the_methods() -> None:
-    asked = []
-    few_shot_protocol(toy(), None, {"spy": lambda seed: asked.append(seed) or Spy()}, shots=(1,), seeds=(5, 7))
-    assert asked[-2:] == [5, 7]
 
 
 def test_fingerprint_covers_vectors_labels_and_text() -> None:
@@ -315,38 +312,16 @@ def test_one_run_can_use_a_split_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("clip_features", "words"),
     [
-        ({"shots": (1, -2)}, "shots ≥ 0"),
-        ({"seeds": ()}, "different integers"),
-        ({"seeds": (1, 1)}, "different integers"),
-        ({"methods": {}}, "at least one method"),
-        ({"features": Features(np.ones((4, 5), dtype=np.float32))}, "labeled images"),
-        ({"text": ClassText(np.eye(3, 5, dtype=np.float32), ("owl", "dog", "cat"))}, "same class names"),
-        ({"mirror": Features(np.ones((4, 5), dtype=np.float32))}, "same images in the same order"),
-        (
-            {"clip_features": Features(np.ones((4, 5), dtype=np.float32))},
-            r"same images in the same order .* got 4 rows",
-        ),
-        ({"clip_features": Features(toy().vectors)}, "with other ids"),
-        ({"clip_features": Features(toy().vectors[:, :4], toy().ids), "text": TEXT}, "space of the text"),
-        ({"clip_features": toy(), "mirror": toy()}, "mirror=… or clip_features=…"),
-        ({"shots": ("few",)}, "or 'all'"),
-        ({"record": "no/such/folder/runs.jsonl"}, "folder of results file"),
+        (Features(np.ones((4, 5), dtype=np.float32)), r"same images in the same order .* got 4 rows"),
+        (Features(toy().vectors), "with other ids"),
+        (Features(toy().vectors[:, :4], toy().ids), "space of the text"),
     ],
 )
-def test_mistakes_are_found_before_anything_is_fitted(change: dict, words: str) -> None:
-    fitted = []
-
-    class Careful(Spy):
-        def fit(self, X: Features, **other: Any) -> Spy:
-            fitted.append(X)
-            return super().fit(X, **other)
-
-    given = {"features": toy(), "text": None, "methods": {"spy": lambda seed: Careful()}} | change
+def test_clip_features_of_other_images_or_another_space_are_refused(clip_features: Features, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        few_shot_protocol(given.pop("features"), given.pop("text"), given.pop("methods"), **given)
-    assert fitted == []
+        require_clip_features(toy(), clip_features, TEXT)
 
 
 def test_features_with_parts_are_compared_by_their_parts():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from modalign.cli.demo_masks import add_objects, add_segmentation
 from modalign.core.features import ClassText, Features
@@ -21,8 +21,8 @@ from modalign.data.text.descriptions import sentences
 from modalign.encoders import load_encoder
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.metrics import chance_level, percent
-from modalign.evaluate.protocol import Method, few_shot_protocol
-from modalign.evaluate.runs import Run, Summary, labels_per_class, summarize
+from modalign.evaluate.protocol import budgets, run_once
+from modalign.evaluate.runs import Run, Shots, Summary, labels_per_class, summarize, warn_of
 from modalign.evaluate.tower_runs import run_in_tower
 from modalign.methods import method_class
 from modalign.model.classifier import Classifier
@@ -134,23 +134,18 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
     joined = both.embed_images(digits)
     features = both.part_of(joined, encoder)
     text = encoder.embed_texts(sentences(digits.class_names, DIGIT_TEMPLATES), class_names=digits.class_names)
-    shown: dict[str, Any] = {}
-
-    def keep(run: Run, method: Method, split: Split) -> None:
-        if isinstance(method, method_class("cmm")) and run.shots == SHOTS[-1] and run.seed == 1:
-            shown["classifier"] = _classifier(encoder, method, digits, features, split)
-            shown["test"] = digits.select(split.test)
-
-    runs = few_shot_protocol(
-        joined,
-        text,
-        {method_class(name).title: _factory(name) for name in METHODS},
-        shots=SHOTS,
-        seeds=range(1, seeds + 1),
-        test=0.5,
-        clip_features=features,
-        on_run=keep,
-    )
+    draws = range(1, seeds + 1)
+    splits: dict[tuple[Shots, int], Split] = {
+        (k, seed): few_shot(digits.labels, k, seed, test=0.5) for k in (0, *SHOTS) for seed in draws
+    }
+    runs, fitted = [], {}
+    for name, shots, seed in track(_cells(text, draws), "few-shot runs", unit="runs"):
+        method = _unfitted(name, seed)
+        runs.append(
+            run_once(method.title, method, joined, text, splits[shots, seed], seed, shots=shots, clip_features=features)
+        )
+        fitted[name, shots, seed] = method
+    warn_of(runs)
     runs += [
         run_in_tower(
             method_class(TOWER_METHOD).title,
@@ -158,15 +153,17 @@ def run_demo(out: str | Path = "demo-report.html", *, seeds: int = 3) -> Demo:
             digits,
             text,
             encoder,
-            few_shot(digits.labels, SHOTS[-1], seed, test=0.5),
+            splits[SHOTS[-1], seed],
             seed,
             shots=SHOTS[-1],
         )
-        for seed in track(range(1, seeds + 1), f"{method_class(TOWER_METHOD).title} inside the encoder", unit="runs")
+        for seed in track(draws, f"{method_class(TOWER_METHOD).title} inside the encoder", unit="runs")
     ]
     chance = chance_level(len(digits.class_names))
     demo = Demo(tuple(runs), tuple(summarize(runs)), time.perf_counter() - started, chance)
-    save_page(demo, shown["classifier"], text, shown["test"], out)
+    split = splits[SHOTS[-1], 1]
+    classifier = _classifier(encoder, fitted["cmm", SHOTS[-1], 1], digits, features, split)
+    save_page(demo, classifier, text, digits.select(split.test), out)
     return demo
 
 
@@ -224,6 +221,10 @@ def _classifier(encoder: Encoder, method: VectorMethod, digits: Items, features:
     )
 
 
-def _factory(name: str) -> Callable[[int], Method]:
-    """Return seed → an unfitted method."""
-    return lambda seed: method_class(name)(random_state=seed)
+def _cells(text: ClassText, seeds: Iterable[int]) -> list[tuple[str, Shots, int]]:
+    """(method, labels per class, seed) of every run."""
+    return [(name, k, s) for name in METHODS for k in budgets(_unfitted(name), SHOTS, text) for s in seeds]
+
+
+def _unfitted(name: str, seed: int = 0) -> VectorMethod:
+    return cast("VectorMethod", method_class(name)(random_state=seed))
