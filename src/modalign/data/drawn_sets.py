@@ -80,6 +80,11 @@ def _color(name: str, rng: np.random.Generator) -> np.ndarray:
     shape = list(_OUTLINES)[rng.integers(len(_OUTLINES))]
     return _painted(_shape_cover(shape, rng), PALETTE[_FIRST_COLOR + _COLORS.index(name)], PALETTE[0])
 
+_NOTE = (
+    "letters, shapes, textures and colors are drawings of the kinds that tiny was trained on: new to a method that "
+    "learned from digits, not to tiny"
+)
+
 
 @dataclass(frozen=True)
 class DrawnSet:
@@ -141,6 +146,7 @@ def load_drawn_set(name: str) -> Items:
         blobs=tuple(ImageBlob(drawn.draw(drawn.class_names[k], rng)) for k in labels),
         labels=labels,
         class_names=drawn.class_names,
+        notes=(_NOTE,),
     )
 
 

@@ -23,9 +23,7 @@ def open_library_set(name: str) -> tuple[Items, Split | None, Sequence[str]]:
     if name == DIGITS:
         items = load_digits()
         return items, digit_lists(items), DIGIT_TEMPLATES
-    if name in DIGIT_SHIFTS:
-        items, templates = load_shifted_digits(name), DIGIT_TEMPLATES
-    else:
-        items, templates = load_drawn_set(name), DRAWN_SETS[name].templates
+    items = load_shifted_digits(name) if name in DIGIT_SHIFTS else load_drawn_set(name)
+    templates = DIGIT_TEMPLATES if name in DIGIT_SHIFTS else DRAWN_SETS[name].templates
     lists = Split(EMPTY.copy(), test=np.arange(len(items)), description="all images are for testing")
     return items, lists, templates
