@@ -73,8 +73,9 @@ def test_base_and_new_classes_have_a_table_per_setting_the_last_one_first(tmp_pa
 
 
 def test_a_place_is_listed_once() -> None:
-    methods = ["cmm (dtd on new)", "gda (dtd on new)", "lfa (eurosat)", "coop"]
-    assert places_once(methods) == "cmm, gda (dtd on new); lfa (eurosat); coop"
+    methods = ["cmm (dtd on new)", "gda (dtd on new)", "lfa (eurosat)", "coop", "cmm (a on b)", "gda (a on b)"]
+    assert places_once([*methods, "lfa"]) == "cmm, gda (dtd on new; a on b); lfa (eurosat); coop, lfa"
+    assert places_once(["lfa (eurosat)", "lfa"]) == "lfa (eurosat); lfa"
 
 
 @pytest.mark.parametrize("seed", range(3))

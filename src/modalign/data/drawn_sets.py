@@ -80,6 +80,7 @@ def _color(name: str, rng: np.random.Generator) -> np.ndarray:
     shape = list(_OUTLINES)[rng.integers(len(_OUTLINES))]
     return _painted(_shape_cover(shape, rng), PALETTE[_FIRST_COLOR + _COLORS.index(name)], PALETTE[0])
 
+
 _NOTE = (
     "letters, shapes, textures and colors are drawings of the kinds that tiny was trained on: new to a method that "
     "learned from digits, not to tiny"

@@ -36,8 +36,8 @@ HEADINGS = {
     ),
     "cross-dataset": (
         "From one data set to others",
-        "Methods learn on the first data set and are tested on all, each with its own class names. The average is over "
-        "the targets, without the source.",
+        "Methods learn on the first data set and are tested on it and on others with other class names. The average "
+        "is over the targets, without the source.",
     ),
     "domain": (
         "Shifted images",

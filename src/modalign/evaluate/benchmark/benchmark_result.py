@@ -146,12 +146,15 @@ class BenchmarkResult:
 
 
 def places_once(methods: Iterable[str]) -> str:
-    """Methods that are missing, each place once: ``cmm, gda (dtd on new); lfa (eurosat)``."""
-    found: dict[str, list[str]] = {}
+    """Methods that are missing, each place once: ``cmm, gda (dtd on new; dtd on old); lfa (eurosat)``."""
+    places: dict[str, list[str]] = {}
     for method in methods:
         name, _, place = method.partition(" (")
-        found.setdefault(place, []).append(name)
-    return "; ".join(", ".join(names) + (f" ({place}" if place else "") for place, names in found.items())
+        places.setdefault(place.removesuffix(")"), []).append(name)
+    found: dict[tuple[str, bool], list[str]] = {}
+    for place, names in places.items():
+        found.setdefault((", ".join(names), bool(place)), []).append(place)
+    return "; ".join(names + (f" ({'; '.join(own)})" if placed else "") for (names, placed), own in found.items())
 
 
 def _grouped(runs: Iterable[BenchmarkRun], key: Any) -> Iterable[list[BenchmarkRun]]:
