@@ -204,6 +204,7 @@ def test_one_command_runs_the_rows_and_states_their_order(
     [
         (("--methods", "FAIR without alignment score"), "--methods fair --set fair.alignment=fixed"),
         (("--methods", "CLIP"), "'CLIP' of the papers' tables is zero_shot; write --methods zero_shot"),
+        (("--methods", "gda", "--set", "zlap.k=3"), "'ZLaP' is in the papers' tables and not in the library"),
         (("--methods", "gda,zlap"), "'ZLaP' is in the papers' tables and not in the library"),
         (("--methods", "gdaa"), "did you mean 'gda'"),
         (("--methods", ","), "--methods to hold at least one"),
@@ -221,6 +222,35 @@ def test_names_that_bench_does_not_know_are_one_sentence(
     said = capsys.readouterr().err.strip()
     assert words in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["zlap"], "got 'zlap', a row of gpua Table 1: 'ZLaP' is in the papers' tables and not in the library."),
+        (["TransCLIP-ZS"], "a row of fair Table 4: 'TransCLIP-ZS' of the papers' tables is transclip."),
+        (["gpua:3", "--on", "digits", "--set", "dam.epochs=2"], "Unknown method of these tables 'dam'; known: gpua."),
+    ],
+)
+def test_names_that_tables_does_not_know_are_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["tables", *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(sentence)
+    assert len(said.splitlines()) == 1
+
+
+def test_a_state_of_all_rows_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["tables", "fair:5"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("needs GPU-hours: about") == 1
+    assert "All of its numbers: needs GPU-hours: about" in printed
+    assert run_command(["tables", "gpua:7"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].endswith("state"), "rows of several states name theirs"
+    assert "needs images" in printed[2]
+    assert "not reproducible" in printed[3]
 
 
 def test_what_cannot_be_run_is_said_in_one_sentence(vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:

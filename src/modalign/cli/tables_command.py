@@ -112,17 +112,28 @@ def _print(table: PaperTable) -> None:
     from modalign.evaluate.publications.shapes.shape_statements import SHAPE_HEADER, by_place
 
     print_lines(f"{table.paper.upper()}, {table.table}: {table.title}", err=False)
+    shared = _shared_state(table)
     lines = []
     for group, rows in table.groups.items():
         lines += [[group, *[""] * (len(table.columns) + 1)]] if group else []
         lines += [[name, *map(_number, row), _states([cell for cell in row if cell is not None])] for name, row in rows]
-    print_table(["", *table.columns, "state"], lines)
+    width = len(table.columns) + (1 if shared else 2)
+    print_table(["", *table.columns, "state"][:width], [line[:width] for line in lines])
+    if shared:
+        print_lines(f"All of its numbers: {shared}.", err=False)
     notes = (f"[{number}] {text}." for number, text in enumerate(table.footnotes, start=1))
     print_lines(*notes, *table.remarks, "", err=False)
     for place, shapes in by_place(table.shapes).items():
         print_lines(f"Order of rows on {place}:", err=False)
         print_table(SHAPE_HEADER, [shape.cells for shape in shapes])
         print_lines("", err=False)
+
+
+def _shared_state(table: PaperTable) -> str:
+    """The states of all numbers as text where each row has the same ones, of methods that are built."""
+    kinds = [{cell.state.kind for cell in row if cell is not None} for rows in table.groups.values() for _, row in rows]
+    alike = len(kinds) > 1 and all(own == kinds[0] and "method not built" not in own for own in kinds)
+    return _states(table.cells) if alike else ""
 
 
 def _number(cell: NumberCell | None) -> str:

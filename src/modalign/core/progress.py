@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from modalign.core.child_processes import launched
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
 _visible: ContextVar[bool | None] = ContextVar("modalign_progress", default=None)
+_shown: ContextVar[Progress | None] = ContextVar("modalign_bars", default=None)
 
 
 @contextmanager
@@ -34,14 +38,33 @@ def is_visible() -> bool:
 
 
 def track(steps: Iterable[T], description: str, total: int | None = None, unit: str = "steps") -> Iterator[T]:
-    """Yield ``steps`` and update a progress bar; no overhead if it is hidden."""
+    """Yield ``steps`` and update a progress bar; no overhead if it is hidden.
+
+    A bar that starts while another one is shown is a line below it, until its own steps end.
+    """
     if not is_visible():
         yield from steps
         return
+    total = len(steps) if total is None and isinstance(steps, Sized) else total
+    outer = _shown.get()
+    bars = _new_bars() if outer is None else outer
+    with bars if outer is None else nullcontext():
+        task = bars.add_task(description, total=total, speed="")
+        _shown.set(bars)
+        try:
+            for step in steps:
+                yield step
+                speed = bars.tasks[bars.task_ids.index(task)].speed
+                bars.update(task, advance=1, speed=f"{speed:.0f} {unit}/s" if speed else "")
+        finally:
+            _shown.set(outer)
+            bars.remove_task(task)
+
+
+def _new_bars() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    total = len(steps) if total is None and isinstance(steps, Sized) else total
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -49,9 +72,4 @@ def track(steps: Iterable[T], description: str, total: int | None = None, unit: 
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total, speed="")
-        for step in steps:
-            yield step
-            speed = bar.tasks[0].speed
-            bar.update(task, advance=1, speed=f"{speed:.0f} {unit}/s" if speed else "")
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -28,6 +28,7 @@ def hyperparameters_of(cls: type, assignments: list[str]) -> dict[str, Any]:
 
 def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any]]:
     """Parse ``["cmm.steps=100"]`` into method → hyper-parameters."""
+    from modalign.evaluate.publications.printed_methods import refuse_printed_rows
     from modalign.methods import method_class
 
     values: dict[str, dict[str, Any]] = {}
@@ -35,6 +36,7 @@ def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any
         name, dot, rest = assignment.partition(".")
         if not dot or "=" in name:
             raise InputError(f"Expected --set method.name=value, got '{assignment}'.")
+        refuse_printed_rows([name])
         known = values.setdefault(name, {})
         for parameter, value in hyperparameters_of(method_class(name), [rest]).items():
             if parameter in known:

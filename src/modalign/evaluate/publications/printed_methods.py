@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modalign.core.errors import InputError, argument, current_options
 from modalign.methods import ALL_METHODS, is_known, method_class
 from modalign.methods.contract.parameters import check_parameters
+
+if TYPE_CHECKING:
+    from modalign.evaluate.publications.published_number import Published
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,30 @@ def refuse_printed_rows(names: Iterable[str], of: str = "") -> None:
     of : str, default=""
         The argument that they are given by: "methods", "method", or "" if there is none.
     """
+    for name in (name for name in names if not is_known(name)):
+        if row := _printed_row(name):
+            raise InputError(f"Expected names of 'modalign list', got '{name}': {_printed_as(row, of)}.")
+
+
+def refuse_row(name: str) -> None:
+    """Raise for the name of a row where that of a table is expected, with the tables that have the row."""
+    row = _printed_row(name)
+    if row is not None:
+        tables = dict.fromkeys(f"{n.paper} {n.table}" for n in _printed() if n.method == row)
+        where = ", ".join(tables) if len(tables) < 5 else f"{', '.join(list(tables)[:4])} and {len(tables) - 4} more"
+        raise InputError(f"Expected a paper or a table, such as gpua:1, got '{name}', a row of {where}: "
+                         f"{_printed_as(row, '')}.")  # fmt: skip
+
+
+def _printed_row(name: str) -> str | None:
+    """The row of a table that is called so, whatever its capitals and hyphens."""
+    return next((row for row in {n.method: 0 for n in _printed()} if _plain(row) == _plain(name)), None)
+
+
+def _printed() -> tuple[Published, ...]:
     from modalign.evaluate.publications.printed_tables import printed_numbers
 
-    for name in (name for name in names if not is_known(name)):
-        row = next((row for row in {n.method: 0 for n in printed_numbers()} if _plain(row) == _plain(name)), None)
-        if row is not None:
-            raise InputError(f"Expected names of 'modalign list', got '{name}': {_printed_as(row, of)}.")
+    return printed_numbers()
 
 
 def _printed_as(row: str, of: str) -> str:

@@ -15,6 +15,7 @@ from modalign.evaluate.metrics import interval_legend
 from modalign.evaluate.publications.number_states import KINDS, NumberState, number_state
 from modalign.evaluate.publications.own_runs import OwnNumber
 from modalign.evaluate.publications.printed_block import PrintedBlock
+from modalign.evaluate.publications.printed_methods import refuse_row
 from modalign.evaluate.publications.printed_tables import BLOCKS, REMARKS, printed_numbers
 from modalign.evaluate.publications.published_number import PAPERS, Published
 from modalign.evaluate.publications.shapes.shape_statements import ShapeStatement
@@ -101,12 +102,15 @@ def find_tables(names: Sequence[str]) -> list[tuple[str, str]]:
     ------
     UnknownNameError
         No paper or no table of it has that name.
+    InputError
+        The name is that of a row; the message says in which tables it is, and whether the library has its method.
     """
     found: dict[tuple[str, str], None] = {}
     for name in names:
         paper, _, table = name.partition(":")
         papers = list(PAPERS) if paper.lower() == "all" else [paper.lower()]
         if papers[0] not in PAPERS:
+            refuse_row(name)
             raise UnknownNameError("paper", paper, [*PAPERS, "all"])
         for one in papers:
             found |= dict.fromkeys((one, own) for own in _tables_of(one, table))

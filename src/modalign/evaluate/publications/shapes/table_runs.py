@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.progress import track
 from modalign.evaluate.benchmark.benchmark import NoRunsError, run_benchmark
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
@@ -17,7 +17,7 @@ from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import TRANSFER
 from modalign.evaluate.publications.shapes.row_claims import TableRow, printed_rows
 from modalign.evaluate.runs import RunWarning
-from modalign.methods import method_class
+from modalign.methods import method_class, method_name
 from modalign.methods.contract.vectors import VectorMethod
 
 
@@ -73,6 +73,10 @@ def run_tables(
     """
     given = BenchmarkSource(source, options.get("datasets"))
     groups = list(_groups(tables))
+    known_methods = list(dict.fromkeys(rows[0].method for rows in groups))
+    for name in hyperparameters or {}:
+        if method_name(name) not in known_methods:
+            raise UnknownNameError("method of these tables", name, known_methods)
     runs: list[BenchmarkRun] = []
     reasons: dict[str, list[str]] = {}
     for rows in track(groups, "rows of the tables", total=len(groups), unit="rows"):
