@@ -58,6 +58,12 @@ def one(**entries: Any) -> Published:
     return number
 
 
+def test_a_run_with_templates_of_its_own_is_beside_no_printed_number() -> None:
+    run = made("cmm", "fgvc_aircraft", 0.2, shots=1)
+    assert beside([run])
+    assert not beside([replace(run, templates=("a sign that says {}.",))])
+
+
 def test_tables_are_found_by_their_numbers() -> None:
     assert find_tables(["cmm:1", "dam:4", "DAM:IV", "align:d.1"]) == [
         ("cmm", "Table 1"), ("dam", "Table IV"), ("align", "Table D.1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from modalign.evaluate.metrics import proportion
 from modalign.evaluate.paired import Comparison
 from modalign.evaluate.publications.bench_commands import bench_command
 from modalign.evaluate.publications.shapes.row_claims import printed_rows, row_claims
-from modalign.evaluate.publications.shapes.shape_statements import OwnShapes, ShapeStatement, count_verdicts
+from modalign.evaluate.publications.shapes.shape_statements import OwnShapes, ShapeStatement, by_place, count_verdicts
 from modalign.evaluate.publications.shapes.table_runs import run_tables
 from modalign.evaluate.publications.table_view import find_tables
 from modalign.evaluate.published import published
@@ -146,6 +147,18 @@ def test_rows_are_compared_on_common_seeds_and_on_the_same_images() -> None:
     assert (one.comparison.n, one.tested) == (2 * N, "long-tail, imbalance 20")
 
 
+def test_rows_are_compared_with_the_same_prompts() -> None:
+    unlabeled = {"protocol": "inductive", "shots": 0}
+    clip, gpua = made("zero_shot", 90, **unlabeled), made("gpua", 150, **unlabeled)
+    signs = ("a sign that says {}.",)
+    assert len(OwnShapes([clip, gpua])("gpua", "Table 1")) == 1
+    assert OwnShapes([clip, replace(gpua, templates=signs)])("gpua", "Table 1") == []
+    (one,) = OwnShapes([replace(run, templates=signs) for run in (clip, gpua)])("gpua", "Table 1")
+    assert list(by_place([one])) == ["digits, tiny, 'a sign that says {}.', 1 seed"]
+    read = BenchmarkRun.from_json(replace(gpua, templates=signs).to_json())
+    assert read.templates == signs
+
+
 def test_the_ablations_of_gpua_learn_from_16_images_per_class() -> None:
     (number,) = published(paper="gpua", table="Table 6", method="GPUA, CSLS loss", dataset="average")
     assert "--per-class 16" in bench_command(number)
@@ -155,7 +168,7 @@ def test_the_ablations_of_gpua_learn_from_16_images_per_class() -> None:
 def test_rows_that_answer_alike_are_called_equal(half: float, words: str) -> None:
     (claim,) = row_claims("gpua", "Table 3")
     own = Comparison(0.0, -half, half, 1.0, 100, False, 0.05)
-    assert ShapeStatement(claim, "letters", "features", "default", 1, own).cells[-1] == words
+    assert ShapeStatement(claim, "letters", "features", "", "default", 1, own).cells[-1] == words
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +225,7 @@ def test_one_command_runs_the_rows_and_states_their_order(
         (("--datasets", "letter"), "did you mean 'letters'"),
         (("--protocol", "fewshot"), "did you mean 'few-shot'"),
         (("--settings", "papers"), "did you mean 'paper'"),
-        (("--jobs", "-1"), "greater than or equal to 0"),
+        (("--jobs", "-1"), "Expected --jobs of at least 0"),
     ],
 )
 def test_names_that_bench_does_not_know_are_one_sentence(

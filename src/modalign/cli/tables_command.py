@@ -38,6 +38,10 @@ def tables(
     seeds: Annotated[int, typer.Option(min=1, help="With --on: number of draws.")] = 3,
     encoder: Annotated[str | None, typer.Option("--encoder", "-e", help="With --on: as for bench.")] = None,
     datasets: Annotated[str | None, typer.Option(help="With --on: data sets, separated by commas.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="With --on: sentence with {} for the class name; repeatable.")
+    ] = None,
+    descriptions: Annotated[Path | None, typer.Option(help="With --on: as for bench.")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="With --on: method.name=value, such as fair.epochs=2 (repeatable)."),
@@ -50,7 +54,9 @@ def tables(
     """Print tables of the papers: each published number with your own run or what is missing to reproduce it."""
     check_file(page, ".html", ".htm")
     if on is None:
-        refuse_unused("with --on DATA", "seeds", "encoder", "datasets", "set_", "settings", "jobs")
+        refuse_unused(
+            "with --on DATA", "seeds", "encoder", "datasets", "template", "descriptions", "set_", "settings", "jobs"
+        )
     from modalign.evaluate.benchmark.benchmark_records import read_benchmark_runs
     from modalign.evaluate.publications.bench_commands import substitute_command
     from modalign.evaluate.publications.own_runs import OwnRuns
@@ -67,7 +73,7 @@ def tables(
         made = run_tables(
             on, wanted, hyperparameters=hyperparameters_by_method(set_ or []), settings=settings, record=record,
             seeds=seeds, encoder=encoder, datasets=words(datasets) if datasets else None,
-            jobs=jobs or os.cpu_count() or 1,
+            templates=template or None, descriptions=descriptions, jobs=jobs or os.cpu_count() or 1,
         )  # fmt: skip
         runs, reasons = list(made.runs), made.reasons
     own, shapes = OwnRuns(runs), OwnShapes(runs)

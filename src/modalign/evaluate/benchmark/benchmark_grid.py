@@ -216,6 +216,7 @@ class BenchmarkGrid:
             run=run,
             sentences=part.data.sentences_from,
             clip_encoder="" if part.data.clip_encoder is None else part.data.clip_encoder.name,
+            templates=self.plan.templates or (),
         )
 
     def _known(self, cell: BenchmarkCell, learner: TaskLearner[Any], part: TestPart) -> BenchmarkRun | None:

@@ -39,6 +39,8 @@ class BenchmarkRun:
         Name of the files of a language model that the sentences were from; ``""`` for templates.
     clip_encoder : str
         Encoder of the class text where ``encoder`` has no text; ``""`` where it has.
+    templates : tuple of str
+        Templates that were given in place of the published ones.
     """
 
     protocol: str
@@ -53,6 +55,13 @@ class BenchmarkRun:
     run: Run
     sentences: str = ""
     clip_encoder: str = ""
+    templates: tuple[str, ...] = ()
+
+    @property
+    def prompts(self) -> str:
+        """What the class text was made from, in words; ``""`` for published templates."""
+        named = [f"sentences of '{self.sentences}'"] if self.sentences else []
+        return " and ".join([*named, *(f"'{one}'" for one in self.templates)])
 
     @property
     def encoders(self) -> str:
@@ -84,7 +93,8 @@ class BenchmarkRun:
     def from_json(cls, line: str) -> BenchmarkRun:
         """Parse the result of :meth:`to_json`; a ValueError, KeyError or TypeError for other lines."""
         content = parse_entries(line, _FAMILY, _VERSION)
-        return cls(**content | {"run": Run.from_json(json.dumps(content["run"]))})
+        run = Run.from_json(json.dumps(content["run"]))
+        return cls(**content | {"run": run, "templates": tuple(content.get("templates", ()))})
 
 
 def append_benchmark_run(path: str | Path, run: BenchmarkRun) -> None:

@@ -90,7 +90,7 @@ def _suits(run: BenchmarkRun, number: Published, method: BuiltMethod) -> bool:
     imbalance = float(number.setting.rpartition(" ")[2]) if protocol == "long-tail" else None
     if (run.run.method, run.protocol, run.imbalance) != (method.name, protocol, imbalance):
         return False
-    if not _same_kind_of_sentences(run.sentences, number) or not _same_kind_of_encoders(run, number):
+    if run.templates or not _same_kind_of_sentences(run.sentences, number) or not _same_kind_of_encoders(run, number):
         return False
     if run.per_class != unlabeled_per_class(number) or (number.shots is not None and run.run.shots != number.shots):
         return False

@@ -31,7 +31,7 @@ class ShapeStatement:
     ----------
     claim : RowClaim
         Two rows and their printed difference.
-    dataset, encoder, settings : str
+    dataset, encoder, prompts, settings : str
         Of the runs.
     seeds : int
         Of both rows.
@@ -42,6 +42,7 @@ class ShapeStatement:
     claim: RowClaim
     dataset: str
     encoder: str
+    prompts: str
     settings: str
     seeds: int
     comparison: Comparison
@@ -96,17 +97,18 @@ class ShapeStatement:
         own = self.comparison
         return {
             "first": self.claim.first.name, "second": self.claim.second.name, "metric": self.claim.metric,
-            "protocol": self.tested, "dataset": self.dataset, "encoder": self.encoder, "settings": self.settings,
+            "protocol": self.tested, "dataset": self.dataset, "encoder": self.encoder, "prompts": self.prompts,
+            "settings": self.settings,
             "seeds": self.seeds, "printed": self.printed / 100, "difference": own.difference, "low": own.low,
             "high": own.high, "verdict": self.verdict,
         }  # fmt: skip
 
 
 def by_place(statements: Iterable[ShapeStatement]) -> dict[str, list[ShapeStatement]]:
-    """Data, encoder, published settings and seeds in words → statements."""
+    """Data, encoder, prompts, published settings and seeds in words → statements."""
     found: dict[str, list[ShapeStatement]] = {}
     for one in statements:
-        words = [one.dataset, one.encoder, "published settings" if one.settings == "paper" else ""]
+        words = [one.dataset, one.encoder, one.prompts, "published settings" if one.settings == "paper" else ""]
         words.append(f"{one.seeds} seed{'s' if one.seeds > 1 else ''}")
         found.setdefault(", ".join(filter(None, words)), []).append(one)
     return found
@@ -133,9 +135,9 @@ class OwnShapes:
     """
 
     def __init__(self, runs: Iterable[BenchmarkRun]) -> None:
-        self._places: dict[tuple[str, str, str], list[BenchmarkRun]] = {}
+        self._places: dict[tuple[str, str, str, str], list[BenchmarkRun]] = {}
         for run in runs:
-            self._places.setdefault((run.dataset, run.encoder, run.settings), []).append(run)
+            self._places.setdefault((run.dataset, run.encoders, run.prompts, run.settings), []).append(run)
 
     def __call__(self, paper: str, table: str) -> list[ShapeStatement]:
         """All claims of a table for which both rows were run with the same seeds on the same images."""
