@@ -30,7 +30,7 @@ def measure(full: bool) -> list[dict[str, Any]]:
     """One row; ``full`` runs the plain side three times."""
     torch.manual_seed(0)
     inputs = [F.normalize(torch.randn(n, C), dim=1).requires_grad_() for n in (B, B, N, N)]
-    module = DAMAlignment(aligned_weight=MIXING)
+    module = DAMAlignment(official_code=True, aligned_weight=MIXING)
     runs = [seconds(lambda *parts: plain(module, *parts), inputs, module) for _ in range(3 if full else 1)]
     own = [seconds(lambda *parts: ours(module, *parts), inputs, module) for _ in range(30)]
     reference, spent = (median(run[0] for run in side) for side in (runs, own))

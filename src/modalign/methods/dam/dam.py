@@ -27,7 +27,7 @@ from modalign.core.errors import InputError
 from modalign.core.renaming import OFFICIAL, Formerly
 from modalign.methods.contract.parameters import NonNegative
 from modalign.methods.contract.tower import Towers
-from modalign.methods.dam.dam_alignment import PRESETS, DAMAlignment, Directions, Maps, Modalities, TextMap
+from modalign.methods.dam.dam_alignment import DAMAlignment, Directions, Maps, Modalities, TextMap
 from modalign.methods.dam.dam_learner import DAMLearner
 from modalign.methods.dam.hierarchical_text import HierarchicalText
 from modalign.methods.dam.hpt import HPT
@@ -140,12 +140,9 @@ class DAM(HPT):
         return {**found, **learner.scalars(), **learner.effect(data, self.batch_size)}
 
     def _alignment(self, towers: Towers) -> DAMAlignment:
-        options = {
-            **PRESETS[self.preset],
-            **({} if self.aligned_weight is None else {"aligned_weight": self.aligned_weight}),
-        }
         return DAMAlignment(
-            **options,
+            official_code=self.preset == "official_code",
+            aligned_weight=self.aligned_weight,
             same_modal=self.sma,
             text_map=self.text_map,
             cross_modal=self.cma,

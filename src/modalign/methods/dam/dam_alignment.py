@@ -7,7 +7,7 @@ c matrices of the paper are not formed, because each ridge problem has rank one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +20,12 @@ from modalign.methods.dam.dam_same_modal import SameModal, ridge_strength
 
 Modalities = Literal["both", "image", "text", "none"]
 TextMap = Literal["own", "shared"]
-LossOn = Literal["aligned", "mixed"]
 CrossModal = Literal["pairwise", "sets", "none"]
 Directions = Literal["both", "image-to-text", "text-to-image"]
 Maps = Literal["closed-form", "learned", "sma", "cma"]
 _ALPHA = {"both": 0.5, "image-to-text": 1.0, "text-to-image": 0.0}  # α of equation 10, trained for both alone
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"aligned_weight": None, "normalize": False, "loss_on": "aligned"},
-    "official_code": {"aligned_weight": 0.1, "normalize": True, "loss_on": "mixed"},
-}
+OFFICIAL_WEIGHT = 0.1  # of the aligned features in the published code
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class DAMAlignment(nn.Module):
     ``blend_logit``           0.5      β = σ(·) of equation 11, 0.62 at the start
     ========================  =======  ====================================================================
 
-    **Pairs of unit vectors.** With ``normalize=True`` and ``cross_modal="pairwise"``, as published, d_CMA is −log N
+    **Pairs of unit vectors.** With ``official_code`` and ``cross_modal="pairwise"``, d_CMA is −log N
     for every class (see :class:`modalign.methods.dam.cma.CMA`), and only β has an effect, as a learnable temperature.
     Without normalization, as in the equations of the paper, d_CMA depends on the lengths of the aligned features only,
     that is, on the agreement of prompted and frozen features. ``"sets"`` regresses the vectors of one side on those of
@@ -80,12 +76,12 @@ class DAMAlignment(nn.Module):
 
     Parameters
     ----------
-    aligned_weight : float or None, default=0.1
-        m; features are unit(f + m · aligned). None uses the aligned features only, as in the paper.
-    normalize : bool, default=True
-        Normalize features before the cross-modal residuals.
-    loss_on : {"aligned", "mixed"}, default="mixed"
-        L_SMA on the ``"aligned"`` features or on the ``"mixed"`` ones.
+    official_code : bool, default=False
+        As in the published code, features are normalized before the cross-modal residuals, and L_SMA is that of the
+        features f + m · aligned.
+    aligned_weight : float or None, default=None
+        m; features are f + m · aligned. None is 0.1 with ``official_code``; otherwise it uses the aligned features
+        only, as in the paper.
     same_modal : {"both", "image", "text", "none"}, default="both"
         Modalities that are aligned and included in L_SMA.
     text_map : {"own", "shared"}, default="own"
@@ -111,9 +107,8 @@ class DAMAlignment(nn.Module):
     def __init__(
         self,
         *,
-        aligned_weight: float | None = 0.1,
-        normalize: bool = True,
-        loss_on: LossOn = "mixed",
+        official_code: bool = False,
+        aligned_weight: float | None = None,
         same_modal: Modalities = "both",
         text_map: TextMap = "own",
         cross_modal: CrossModal = "pairwise",
@@ -125,7 +120,6 @@ class DAMAlignment(nn.Module):
         logit_scale: float = 100.0,
     ) -> None:
         super().__init__()
-        require_choice("loss_on", loss_on, get_args(LossOn))
         require_choice("same_modal", same_modal, get_args(Modalities))
         require_choice("text_map", text_map, get_args(TextMap))
         require_choice("cross_modal", cross_modal, get_args(CrossModal))
@@ -134,7 +128,8 @@ class DAMAlignment(nn.Module):
         learned_cross = maps in ("learned", "cma") and cross_modal != "none"
         if learned_cross and cross_modal != "pairwise":
             raise InputError(f"Expected residuals of pairs with trained cross-modal maps, got '{cross_modal}'.")
-        self.aligned_weight, self.normalize, self.loss_on = aligned_weight, normalize, loss_on
+        self.official_code = official_code
+        self.aligned_weight = OFFICIAL_WEIGHT if official_code and aligned_weight is None else aligned_weight
         self.same_modal, self.cross_modal = same_modal, cross_modal
         self.image_rows, self.frozen_terms, self.logit_scale = image_rows, frozen_terms, logit_scale
         same = width if maps in ("learned", "sma") else None
@@ -212,7 +207,7 @@ class DAMAlignment(nn.Module):
         """
         with torch.autocast(prompted_images.device.type, enabled=False):
             images, image_loss = self.align_images(frozen_images, prompted_images)
-            texts, text_loss = self.align_texts(frozen_texts, prompted_texts)
+            texts, text_loss = self.align_texts(frozen_texts, prompted_texts)  # to here lines 2 to 9
             logits, cosine, cross = self.score(images, texts, image_set, text_set)
             if self.frozen_terms:
                 prompted = unit(prompted_images) @ unit(frozen_texts).T
@@ -226,14 +221,13 @@ class DAMAlignment(nn.Module):
                 "Expected frozen and prompted features of one shape (n, c), "
                 f"got {tuple(frozen.shape)} and {tuple(prompted.shape)}."
             )
-        aligned = modality(frozen, prompted) if wanted else prompted
-        mixed = aligned if self.aligned_weight is None or not wanted else prompted + self.aligned_weight * aligned
-        if self.normalize:
-            mixed = unit(mixed)
         if not wanted:
-            return mixed, prompted.new_zeros(())
-        compared = mixed if self.loss_on == "mixed" else aligned
-        return mixed, 1 - (frozen * unit(compared)).sum() / frozen.shape[0]
+            return unit(prompted) if self.official_code else prompted, prompted.new_zeros(())
+        aligned = modality(frozen, prompted)  # equations 1 to 5
+        mixed = aligned if self.aligned_weight is None else prompted + self.aligned_weight * aligned
+        if self.official_code:
+            aligned = mixed = unit(mixed)
+        return mixed, 1 - (frozen * unit(aligned)).sum() / frozen.shape[0]  # equation 6
 
     def _residuals(
         self, images: Tensor, texts: Tensor, image_set: Tensor | None, text_set: Tensor | None
