@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modalign.cli.arguments.given_options import refuse_unused
-from modalign.cli.options import AsJson, EncoderName, SplitFile, check_file, command, seed_option
+from modalign.cli.options import AsJson, ClassFile, EncoderName, SplitFile, check_file, command, seed_option
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError, argument, require_choice
 
@@ -45,7 +45,7 @@ def audit(
     method: Annotated[str, typer.Option("--method", "-m", help="Method that predicts labels for comparison.")] = "gda",
     encoder: EncoderName = "tiny",
     split: SplitFile = None,
-    classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
+    classes: ClassFile = None,
     seed: Annotated[int, seed_option("the folds")] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of, words
 from modalign.cli.arguments.given_options import refuse_unused
-from modalign.cli.options import AsJson, Device, check_file, command
+from modalign.cli.options import AsJson, Device, HtmlPage, Jobs, Templates, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
@@ -43,7 +43,7 @@ def bench(
     clip_encoder: Annotated[
         str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")
     ] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    template: Templates = None,
     descriptions: Annotated[
         Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
     ] = None,
@@ -55,11 +55,11 @@ def bench(
     per_class: Annotated[
         int | None, typer.Option(min=1, help="Unlabeled images per class of the inductive protocol; all by default.")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    page: HtmlPage = None,
     record: Annotated[
         Path | None, typer.Option(help="Results file (.jsonl); runs that it contains are not repeated.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
+    jobs: Jobs = 1,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster that the runs are given to; local starts one here.")
     ] = None,

@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of
 from modalign.cli.arguments.given_options import refuse_unused
-from modalign.cli.options import AsJson, Device, SplitFile, check_file, command
+from modalign.cli.options import AsJson, ClassFile, Device, HtmlPage, Jobs, SplitFile, Templates, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError
 
@@ -43,8 +43,8 @@ def compare(
     ] = "0,1,2,4,8,16,all",
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws of the labeled images.")] = 3,
     split: SplitFile = None,
-    classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    classes: ClassFile = None,
+    template: Templates = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Hyper-parameter method.name=value (repeatable).")
@@ -52,11 +52,11 @@ def compare(
     ablations: Annotated[
         bool, typer.Option(help="Also run each method with one of its components switched off.")
     ] = True,
-    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    page: HtmlPage = None,
     record: Annotated[
         Path | None, typer.Option(help="Results file (.jsonl); runs that it contains are not repeated.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 0,
+    jobs: Jobs = 0,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:

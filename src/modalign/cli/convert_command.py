@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from modalign.cli.arguments.given_options import refuse_unused
-from modalign.cli.options import command
+from modalign.cli.options import ModelEncoder, command
 from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.card_names import MULTI_LABEL, holds
 from modalign.core.display import n_images
@@ -29,7 +29,7 @@ def convert(
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="A folder written by fit, whose answers replace the labels.")
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    encoder: ModelEncoder = None,
 ) -> None:
     """Write labels, or the answers of a model, in the form of another program."""
     from modalign.data.interchange.writing_labels import check_conversion, convert_labels, load_to_convert

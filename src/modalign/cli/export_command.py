@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, command
+from modalign.cli.options import AsJson, ModelEncoder, ModelFolder, command
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_json, print_lines
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @command()
 def export(
-    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    model: ModelFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the graph and its programs.")],
     check: Annotated[
         Path | None, typer.Option(help="Photos on which graph and model must agree; 40 digits by default.")
@@ -28,7 +28,7 @@ def export(
     web: Annotated[
         Path | None, typer.Option(help="node_modules with onnxruntime-web, to add a page that runs the model.")
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    encoder: ModelEncoder = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a model as an ONNX graph that runs without torch: in Python, in Node, in a browser."""

@@ -12,7 +12,18 @@ import typer
 from modalign.cli.arguments.assignments import settings_of
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.multi_label_command import fit_multi_label
-from modalign.cli.options import AsJson, Device, EncoderName, Source, SplitFile, check_file, command, seed_option
+from modalign.cli.options import (
+    AsJson,
+    ClassFile,
+    Device,
+    EncoderName,
+    Source,
+    SplitFile,
+    Templates,
+    check_file,
+    command,
+    seed_option,
+)
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.card_names import CLASSIFIER, MULTI_LABEL, holds
@@ -119,7 +130,7 @@ def fit(
             "that was not fitted on it), none, or auto."
         ),
     ] = "auto",
-    classes: Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")] = None,
+    classes: ClassFile = None,
     unlabeled: Annotated[
         bool, typer.Option("--unlabeled", help="Ignore the labels of the source; needs --classes.")
     ] = False,
@@ -128,7 +139,7 @@ def fit(
         bool,
         typer.Option("--multi-label", help="Images may show several classes: a CSV with labels 'a;b', or 0/1 columns."),
     ] = False,
-    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    template: Templates = None,
     descriptions: Annotated[Path | None, typer.Option(help="JSON: class name → sentences (CuPL, HPT).")] = None,
     mirror: Annotated[
         bool | None, typer.Option(help="Also train on mirrored images; by default as in the publication of the method.")

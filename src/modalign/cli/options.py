@@ -41,6 +41,12 @@ SplitFile = Annotated[
     Path | None, typer.Option("--split", help="Split file (CoOp's JSON, or saved by Split.save) for these images.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+ModelEncoder = Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")]
+ModelFolder = Annotated[Path, typer.Argument(help="A folder written by fit.")]
+HtmlPage = Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")]
+Templates = Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")]
+ClassFile = Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")]
+Jobs = Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.multi_label_command import evaluate_multi_label, predict_multi_label
-from modalign.cli.options import AsJson, SplitFile, check_file, command
+from modalign.cli.options import AsJson, HtmlPage, ModelEncoder, ModelFolder, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
 from modalign.core.card_names import MULTI_LABEL, SEGMENTER, holds
@@ -28,7 +28,7 @@ _OF_MODELS = ("source", "split", "classes", "include_fitted", "encoder")
 
 @command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    model: ModelFolder,
     images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
     out: Annotated[
         Path | None,
@@ -48,7 +48,7 @@ def predict(
             help="Also answer 'none of these'; the share of known images that may be rejected, for example 0.05."
         ),
     ] = None,
-    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    encoder: ModelEncoder = None,
     shards: Shards = None,
     workers: Workers = None,
     shard: OneShard = None,
@@ -131,9 +131,9 @@ def evaluate(
     confusion: Annotated[
         Path | None, typer.Option(help="Picture of the confusion matrix (.png or .svg) to write.")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    page: HtmlPage = None,
     include_fitted: Annotated[bool, typer.Option(help="Also test on images that the model was fitted on.")] = False,
-    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    encoder: ModelEncoder = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the accuracy of a model, per class and with a 95 % interval; with --truth, the IoU of masks."""

@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.arguments.assignments import hyperparameters_by_method, words
 from modalign.cli.arguments.given_options import refuse_unused
-from modalign.cli.options import AsJson, check_file, command
+from modalign.cli.options import AsJson, HtmlPage, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.name_matching import quoted
 
@@ -48,7 +48,7 @@ def tables(
     ] = None,
     settings: Annotated[str, typer.Option(help="With --on: default, or paper.")] = "default",
     jobs: Annotated[int, typer.Option(min=0, help="With --on: runs at a time; 0 is one per core.")] = 1,
-    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    page: HtmlPage = None,
     as_json: AsJson = False,
 ) -> None:
     """Print tables of the papers: each published number with your own run or what is missing to reproduce it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, check_file, command, seed_option
+from modalign.cli.options import AsJson, ModelEncoder, ModelFolder, check_file, command, seed_option
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError, UndecodableError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @command("explain")
 def explain_answers(
-    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    model: ModelFolder,
     images: Annotated[list[Path], typer.Argument(help="Image files, or one folder, list or archive.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page (.html) to write.")] = None,
     check: Annotated[
@@ -38,7 +38,7 @@ def explain_answers(
     ] = None,
     seed: Annotated[int, seed_option("the deletion test")] = 0,
     limit: Annotated[int, typer.Option(min=1, help="Largest number of images to explain.")] = 20,
-    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    encoder: ModelEncoder = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain answers: patch maps, if they pass a deletion test, nearest labeled images and sentences."""

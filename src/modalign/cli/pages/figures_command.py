@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.options import AsJson, SplitFile, check_file, command, seed_option
+from modalign.cli.options import AsJson, ModelEncoder, ModelFolder, SplitFile, check_file, command, seed_option
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_json, print_lines
 from modalign.core.errors import require
@@ -15,7 +15,7 @@ from modalign.core.errors import require
 
 @command()
 def figures(
-    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    model: ModelFolder,
     source: Annotated[
         Path, typer.Argument(help="Labeled images: a folder (one sub-folder per class), CSV, list, zip or tar.")
     ],
@@ -23,7 +23,7 @@ def figures(
     seed: Annotated[int, seed_option("t-SNE and of random crops")] = 0,
     split: SplitFile = None,
     classes: Annotated[Path | None, typer.Option(help="The file of class names given to fit.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    encoder: ModelEncoder = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw figures about a model: similarities, t-SNE, modality gap, errors, the course of the fit."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of, words
-from modalign.cli.options import AsJson, Device, check_file, command
+from modalign.cli.options import AsJson, Device, HtmlPage, Jobs, Templates, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
@@ -36,16 +36,16 @@ def sweep(
     clip_encoder: Annotated[
         str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")
     ] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    template: Templates = None,
     descriptions: Annotated[
         Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Other hyper-parameters, method.name=value (repeatable).")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")] = None,
+    page: HtmlPage = None,
     record: Annotated[Path | None, typer.Option(help="Results file (.jsonl); runs in it are not repeated.")] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 is one per processor core.")] = 1,
+    jobs: Jobs = 1,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:

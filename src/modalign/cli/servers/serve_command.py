@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modalign.cli.options import command
+from modalign.cli.options import ModelEncoder, ModelFolder, command
 from modalign.cli.predict_commands import load_classifier
 from modalign.cli.terminal import print_lines
 from modalign.core.card_names import MULTI_LABEL, holds
@@ -25,7 +25,7 @@ MEBIBYTE = 2**20
 
 @command()
 def serve(
-    model: Annotated[Path, typer.Argument(help="A folder written by fit.")],
+    model: ModelFolder,
     host: Annotated[
         str, typer.Option(help="Address to listen on; every other one than 127.0.0.1 needs a token.")
     ] = "127.0.0.1",
@@ -43,7 +43,7 @@ def serve(
     ] = 256,
     max_body: Annotated[int, typer.Option(min=1, help="Largest size of a request in MiB.")] = 20,
     deadline: Annotated[float, typer.Option(help="Seconds until a request gets status 504.")] = 30.0,
-    encoder: Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")] = None,
+    encoder: ModelEncoder = None,
 ) -> None:
     """Answer HTTP requests with a saved model, until Ctrl-C or SIGTERM."""
     require("fastapi", "app")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.arguments.given_options import refuse_unused, was_given
-from modalign.cli.options import Device, command, seed_option
+from modalign.cli.options import Device, Templates, command, seed_option
 from modalign.cli.terminal import print_lines, report_quarantine
 from modalign.core.errors import require
 
@@ -24,7 +24,7 @@ def studio(
     encoder: Annotated[
         str, typer.Option("--encoder", "-e", help="As for fit; with --model its encoder, if it is not found.")
     ] = "tiny",
-    template: Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")] = None,
+    template: Templates = None,
     state: Annotated[
         Path | None, typer.Option(help="Folder for labels and thumbnails; by default FOLDER.studio next to the images.")
     ] = None,
