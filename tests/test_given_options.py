@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from modalign import cli
 from modalign.cli.arguments.given_options import require_apart
+from modalign.cli.exit_handling import require_text
 from modalign.core.errors import InputError
 
 
@@ -70,3 +73,22 @@ def test_two_outputs_are_two_files(tmp_path: Path) -> None:
 def test_an_option_without_effect_is_refused_before_anything_is_read(arguments: list[str], words: str, capsys) -> None:
     assert cli.run(arguments) == 2
     assert f"error: Expected {words}" in capsys.readouterr().err
+
+
+def test_empty_text_is_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a path it would be the current folder."""
+    for command in get_command(cli.app).commands.values():  # type: ignore[attr-defined]  # a group has commands
+        for p in command.params:
+            if p.param_type_name == "argument" or p.is_flag or p.default == "":
+                continue
+            sentence = f"Expected {p.opts[-1]} to have a value, got empty text"
+            for words in ([f"{p.opts[-1]}="] if p.opts[-1].startswith("--") else [], [p.opts[-1], ""]):
+                with pytest.raises(InputError, match=sentence) if words else nullcontext():
+                    require_text(words, command.params)
+    assert cli.run(["embed", "", "-o", "f.npz"]) == 2
+    assert "every argument to have a value" in capsys.readouterr().err
+
+
+def test_a_default_may_be_empty_text() -> None:
+    with pytest.raises(InputError, match="missing"):  # of the source, not of the option
+        cli.app(["segment", "missing", "-o", "masks", "--classes", "a,b", "--background", ""], standalone_mode=False)

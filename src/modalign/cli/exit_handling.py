@@ -51,7 +51,9 @@ class Command(TyperCommand):
     """Command that accepts former names of options, and reports what is kept when it is stopped."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # as below
-        return super().parse_args(ctx, [_present(word) for word in args])
+        words = [_present(word) for word in args]
+        require_text(words, self.params)
+        return super().parse_args(ctx, words)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # Typer's own name for the context of its base
         ctx.params = {name: _with_plain_paths(value) for name, value in ctx.params.items()}
@@ -63,6 +65,17 @@ class Command(TyperCommand):
         except BrokenPipeError:
             mute()
             raise typer.Exit(NO_READER) from None
+
+
+def require_text(words: Sequence[str], parameters: Sequence[Any]) -> None:
+    """Raise for empty text, which as a path is the current folder, unless it is the default of an option."""
+    options = {name: p for p in parameters if p.param_type_name == "option" and not p.is_flag for name in p.opts}
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        if not equals or value or (option in options and options[option].default == ""):
+            continue
+        place = f"{option} to have a value" if option in options else "every argument to have a value"
+        raise InputError(f"Expected {place}, got empty text; a variable of the shell may not be set.")
 
 
 def _with_plain_paths(value: Any) -> Any:

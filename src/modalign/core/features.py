@@ -19,6 +19,7 @@ from modalign.core.errors import InputError
 from modalign.core.features_card import Quarantined as Quarantined
 from modalign.core.features_card import check_parts
 from modalign.core.features_files import read_features, read_npz_features, write_features, write_npz_features
+from modalign.core.files import local_path
 from modalign.core.labels import UNLABELED, check_ids, check_names, label_indices, places_of
 from modalign.core.part_files import mapped_parts
 
@@ -159,7 +160,7 @@ class Features:
             Another ending, vectors that are not finite, or vectors that the type of the file would turn into zeros or
             infinity; a file that exists is kept.
         """
-        path = Path(path)
+        path = local_path(path)
         if path.suffix not in _WRITERS:
             raise InputError(f"Expected a file name ending in .npz or .safetensors, got '{path.name}'.")
         return _WRITERS[path.suffix](path, self)
@@ -170,7 +171,8 @@ class Features:
 
         The arrays of a ``.safetensors`` file are read-only memory maps.
         """
-        found = read_features(path) if Path(path).suffix == ".safetensors" else read_npz_features(path)
+        path = local_path(path)
+        found = read_features(path) if path.suffix == ".safetensors" else read_npz_features(path)
         return cls(**found)
 
     @classmethod
@@ -186,7 +188,8 @@ class Features:
         InputError
             The folder holds no finished set of parts, or a part is damaged.
         """
-        return cls.load(mapped_parts(path) if Path(path).is_dir() else path)
+        path = local_path(path)
+        return cls.load(mapped_parts(path) if path.is_dir() else path)
 
 
 _WRITERS = {".npz": write_npz_features, ".safetensors": write_features}

@@ -23,6 +23,8 @@ _NAME = re.compile(r"[a-z]\w*", flags=re.ASCII)
 
 def canonical_name(name: str) -> str:
     """Normalize a name: ``"Tip-Adapter"`` becomes ``"tip_adapter"``."""
+    if not isinstance(name, str):
+        raise InputError(f"Expected a name as text, got {type(name).__name__}.")
     return name.lower().replace("-", "_")
 
 

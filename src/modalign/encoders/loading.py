@@ -23,7 +23,7 @@ from modalign.core.errors import (
     argument,
 )
 from modalign.core.features import EncoderSpec
-from modalign.core.files import check_writable
+from modalign.core.files import check_writable, local_path
 from modalign.core.registration import canonical_name
 from modalign.encoders.base import Encoder
 from modalign.encoders.catalog import folder_of, is_open_clip, locate
@@ -89,7 +89,16 @@ def load_encoder(
     >>> encoder.embed_texts([["a photo of a cat."], ["a photo of a dog."]]).vectors.shape
     (2, 1, 128)
     """
-    return _open(os.fspath(name), _device(device), _dtype(dtype), _store(cache), fetch=True)
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"Expected an encoder by name or as the path of its folder, got {type(name).__name__}.")
+    given = os.fspath(name)  # joined encoders and addresses are no paths
+    return _open(
+        os.fspath(local_path(given)) if given.startswith("~") else given,
+        _device(device),
+        _dtype(dtype),
+        _store(cache),
+        fetch=True,
+    )
 
 
 def find_encoder(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.errors import InputError, argument, require
-from modalign.core.files import check_writable
+from modalign.core.files import check_writable, local_path
 from modalign.export.graph import parts_of
 from modalign.methods.contract.tower import TowerMethod
 from modalign.model.classifier import Classifier
@@ -53,7 +53,7 @@ def check_exportable(model: Any) -> Classifier:
 
 def check_folder(out: str | Path) -> Path:
     """``out`` as a path, if it can be made and nothing is in it."""
-    path = Path(out)
+    path = local_path(out)
     check_writable(path, folder=True)
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"Expected a new or empty folder to export to, '{path}' holds files; choose another name.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modalign.core.errors import InputError, require
-from modalign.core.files import check_writable, replacing, write
+from modalign.core.files import check_writable, local_path, replacing, write
 from modalign.core.name_matching import join_alternatives
 from modalign.data.tables import safe_cell
 
@@ -33,14 +33,14 @@ def check_output(path: str | Path) -> None:
 
     Call it before the images are embedded.
     """
-    if _writer(Path(path)) is to_parquet:
+    if _writer(local_path(path)) is to_parquet:
         require("pyarrow.parquet", "parquet")
     check_writable(path)
 
 
 def save(predictions: Predictions, path: str | Path) -> Path:
     """Write ``predictions`` in the format given by the ending of ``path``; see :func:`check_output`."""
-    return _writer(Path(path))(predictions, path)
+    return _writer(local_path(path))(predictions, path)
 
 
 def class_columns(class_names: Sequence[str]) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def to_csv(predictions: Predictions, path: str | Path) -> Path:
             writer.writerow([*map(safe_cell, cells), *numbers])
         stream.flush()
         stream.detach()
-    return Path(path)
+    return local_path(path)
 
 
 def to_parquet(predictions: Predictions, path: str | Path) -> Path:
@@ -115,7 +115,7 @@ def to_parquet(predictions: Predictions, path: str | Path) -> Path:
     origin = {"modalign": json.dumps({"format": FORMAT, **predictions.origin})}
     with replacing(path) as file:
         parquet.write_table(pyarrow.table(columns).replace_schema_metadata(origin), file)
-    return Path(path)
+    return local_path(path)
 
 
 def to_frame(predictions: Predictions) -> pandas.DataFrame:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from modalign.core.card_names import MULTI_LABEL, SEGMENTER, holds
 from modalign.core.errors import InputError, argument
+from modalign.core.files import local_path
 from modalign.data.items import load_items
 from modalign.encoders import find_encoder, load_encoder
 from modalign.methods.contract.tower import TowerMethod
@@ -49,6 +50,7 @@ def load(
     >>> ma.load(folder).predict(digits.select([0, 1])).names
     ('zero', 'one')
     """
+    folder = local_path(folder)
     if is_hub_name(os.fspath(folder)):
         folder = pull(os.fspath(folder), revision)
     elif revision is not None:

@@ -16,7 +16,7 @@ from safetensors.numpy import save as save_tensors
 from modalign.core.card_names import SEGMENTER
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
-from modalign.core.files import CardFormat
+from modalign.core.files import CardFormat, local_path
 from modalign.core.record import plain, versions
 from modalign.encoders import find_encoder, load_encoder
 from modalign.encoders.base import Encoder
@@ -54,7 +54,7 @@ FORMAT = CardFormat(
 
 def save_segmenter(segmenter: Segmenter, folder: str | Path) -> Path:
     """Write a segmenter into ``folder``; one that is there is replaced, any other non-empty folder refused."""
-    folder = Path(folder)
+    folder = local_path(folder)
     FORMAT.check_folder(folder)
     patches, found = segmenter.patches, segmenter.map
     tensors = {"text": segmenter.text.cpu().numpy()}
@@ -97,7 +97,7 @@ def load_segmenter(folder: str | Path, *, encoder: str | Path | Encoder | None =
     EncoderMismatchError
         Another encoder than that of the segmenter.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     card = FORMAT.read(folder)
     data = FORMAT.read_tensors(folder, card)
     try:

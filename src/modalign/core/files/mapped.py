@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modalign.core.errors import InputError
-from modalign.core.files.reading import open_regular, parse_json
+from modalign.core.files.reading import local_path, open_regular, parse_json
 from modalign.core.files.writing import replacing
 
 HEADER_LIMIT = 2**27
@@ -66,7 +66,7 @@ def write_mapped(path: str | Path, arrays: Mapping[str, Streamed], notes: Mappin
             )
             if written != math.prod(shape) * dtype.itemsize:
                 raise InputError(f"Expected {shape} numbers for '{name}' in '{path}', got {written} bytes.")
-    return Path(path)
+    return local_path(path)
 
 
 def read_mapped(path: str | Path, what: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modalign.core.errors import InputError
+from modalign.core.files.reading import local_path
 from modalign.core.files.writing import make_folder, unwritable
 
 
@@ -23,7 +24,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     InputError
         ``path`` is a folder that holds files, or cannot be written.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"Expected a new or empty folder, '{path}' holds files; choose another name.")
     make_folder(path.parent)

@@ -52,12 +52,13 @@ def open_regular(path: str | os.PathLike[str], what: str) -> Iterator[BinaryIO]:
     InputError
         The file does not exist (the message suggests the nearest name), is not a regular file, or is not readable.
     """
+    path = local_path(path)
     try:
         with open_file(path) as file:
             yield file
     except FileNotFoundError:
         require_path(path, what)
-        raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(Path(path))}") from None
+        raise InputError(f"Expected {what}, '{path}' does not exist.{_nearest(path)}") from None
     except OSError as error:
         raise InputError(f"Expected {what}, '{path}' {read_error_reason(error)}.") from None
 
@@ -107,12 +108,29 @@ def address_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
 
 
 def plain_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The path that a ``file://`` address names, with ``%20`` as a space; anything else as it is."""
+    """The path that a ``file://`` address names, with ``%20`` as a space, or that of :func:`local_path`."""
+    local = local_path(path)
     found = address_of(path)
     if found is None or found[0] != "file":
-        return path
+        return path if found is not None or local == Path(path) else local
     plain = unquote(found[1].partition("://")[2])
     return plain[1:] if re.match(r"/[A-Za-z]:", plain) and os.name == "nt" else plain
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` with ``~`` as the home folder, as a shell does, unless there is a file of that name.
+
+    Raises
+    ------
+    InputError
+        It is not a path, or empty text, which would be the current folder.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise InputError(f"Expected a path as text or as a Path, got {type(path).__name__} {path!r:.60}.")
+    if not os.fspath(path):
+        raise InputError("Expected a path, got empty text; '.' is the current folder.")
+    home = os.fspath(path).startswith("~") and not os.path.lexists(path)
+    return Path(os.path.expanduser(path)) if home else Path(path)
 
 
 def path_error(path: str | os.PathLike[str]) -> str | None:

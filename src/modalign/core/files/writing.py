@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modalign.core.errors import FullDiskError, InputError
-from modalign.core.files.reading import require_path
+from modalign.core.files.reading import local_path, require_path
 
 if sys.platform != "win32":
     import fcntl
@@ -58,7 +58,7 @@ def replacing(
     InputError
         The file cannot be written, with the reason of the operating system.
     """
-    path = Path(path)
+    path = local_path(path)
     temporary = None
     try:
         _require_regular(_mode(path))
@@ -89,7 +89,7 @@ def write(
     """Write a file atomically, text as UTF-8, and return its path; see :func:`replacing`."""
     with replacing(path, private=private, overwrite=overwrite, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
-    return Path(path)
+    return local_path(path)
 
 
 def check_writable(path: str | Path, *, folder: bool = False, append: bool = False) -> None:
@@ -112,7 +112,7 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
     InputError
         The path cannot be written, for example because the parent is not a folder.
     """
-    path = Path(path)
+    path = local_path(path)
     require_path(path, "a place to write to")
     try:
         mode = _mode(path)
@@ -142,7 +142,7 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
 
 def make_folder(folder: str | Path) -> Path:
     """Create a folder with its parents if it does not exist; raise an InputError on failure."""
-    folder = Path(folder)
+    folder = local_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -166,7 +166,7 @@ def require_own_folder(folder: str | Path, holds: str, card: str, is_own: Callab
     is_own : callable
         Whether a file of this name is accepted without the card.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     check_writable(folder, folder=True)
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     foreign = [name for name in names if not _TEMPORARY.fullmatch(name) and not is_own(name)]

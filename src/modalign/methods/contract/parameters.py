@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import cache, partial
@@ -163,6 +164,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         return True
     if annotation is bool:
         return isinstance(value, (bool, np.bool_))
+    if isinstance(value, Integral) and abs(int(value)) > sys.maxsize:
+        return False  # torch takes 64 bits
     if annotation is float:
         return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
     if annotation is int:

@@ -15,7 +15,7 @@ import numpy as np
 from modalign.core.display import SHOWN, html_table, shorten_repr, text_table
 from modalign.core.errors import InputError
 from modalign.core.features import Quarantined
-from modalign.core.files import write
+from modalign.core.files import local_path, write
 from modalign.core.label_matrix import label_sets
 from modalign.data.tables import safe_cell
 from modalign.evaluate.multi_label_metrics import MultiLabelScores
@@ -81,7 +81,7 @@ class MultiLabelPredictions:
         A CSV file has a row per image with ``id``, ``classes`` (names with ``;`` between them, ``;`` alone for none),
         ``reason`` and the probability of every class.
         """
-        path = Path(path)
+        path = local_path(path)
         check_multi_label_output(path)
         if path.suffix.lower() == ".json":
             return write(path, json.dumps(self.as_dict(), indent=1))

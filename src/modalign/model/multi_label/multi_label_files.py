@@ -17,7 +17,7 @@ from safetensors.numpy import save as save_tensors
 from modalign.core.card_names import MULTI_LABEL
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
-from modalign.core.files import CardFormat
+from modalign.core.files import CardFormat, local_path
 from modalign.core.record import plain, versions
 from modalign.encoders import find_encoder, load_encoder
 from modalign.methods import method_class
@@ -56,7 +56,7 @@ _HASH = re.compile(r"[0-9a-f]{16}|")
 
 def save_multi_label(classifier: MultiLabelClassifier, folder: str | Path) -> Path:
     """Write a classifier into ``folder``; one that is there is replaced, any other non-empty folder refused."""
-    folder = Path(folder)
+    folder = local_path(folder)
     FORMAT.check_folder(folder)
     members: list[dict[str, Any]] = []
     tensors: dict[str, np.ndarray] = {}
@@ -95,7 +95,7 @@ def load_multi_label(
     EncoderMismatchError
         Another encoder than that of the classifier.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     card = FORMAT.read(folder)
     data = FORMAT.read_tensors(folder, card)
     try:

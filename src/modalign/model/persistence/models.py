@@ -16,7 +16,7 @@ from safetensors.numpy import save as save_tensors
 
 from modalign.core.card_names import CLASSIFIER
 from modalign.core.errors import InputError, UnknownNameError
-from modalign.core.files import CardFormat, require_path
+from modalign.core.files import CardFormat, local_path, require_path
 from modalign.core.record import plain, versions
 from modalign.methods import is_known, method_class
 from modalign.model.persistence.description import Description
@@ -55,7 +55,7 @@ def save_model(folder: str | Path, method: Method, description: Description | No
 
     An existing model in ``folder`` is replaced; any other non-empty folder is refused.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     check_destination(folder)
     entries, tensors = encode_method(method)
     described = None if description is None else plain(description.card())
@@ -97,7 +97,7 @@ def load_model(folder: str | Path) -> tuple[Method, Description | None]:
     UserWarning
         A later version of the library wrote the model.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     _require_card(folder)
     card = FORMAT.read(folder)
     data = FORMAT.read_tensors(folder, card)
