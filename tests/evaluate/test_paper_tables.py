@@ -13,7 +13,7 @@ from modalign.core.errors import UnknownNameError
 from modalign.data.splits.benchmarks import dataset
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.metrics import Accuracy, harmonic_mean
-from modalign.evaluate.publications.bench_commands import bench_command
+from modalign.evaluate.publications.bench_commands import bench_command, substitute_command
 from modalign.evaluate.publications.own_runs import OwnRuns
 from modalign.evaluate.publications.paper_settings import paper_settings
 from modalign.evaluate.publications.printed_block import ELEVEN
@@ -175,6 +175,7 @@ def test_rows_are_of_one_encoder_of_both_or_of_the_vision_only_one() -> None:
     number = one(paper="gpua", table="Table 5", dataset="dtd", method="GPUA, vision only, 16 images per class",
                  backbone="DINOv2 and CLIP ViT-B/16")  # fmt: skip
     assert f" --encoder facebook/dinov2-base --clip-encoder {CLIP16} " in bench_command(number)
+    assert substitute_command(number).endswith("--per-class 16 --encoder tiny-vision --clip-encoder tiny")
     rows = {}
     for encoder, clip_encoder in (("tiny-vision+tiny", ""), ("tiny-vision", "tiny"), ("tiny", "")):
         run = replace(made("gpua", "oxford_pets", 0.5, encoder=encoder, **entries), clip_encoder=clip_encoder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Literal
 
 from modalign.evaluate.publications.paper_settings import SOURCE_PROTOCOLS
 from modalign.evaluate.publications.printed_methods import built_method
@@ -38,6 +39,9 @@ _PROTOCOLS = {
 }
 SEGMENTERS = {"clip": "CLIP", "maskclip": "MaskCLIP", "sclip": "SCLIP", "scclip": "SC-CLIP", "proxy": "ProxyCLIP"}
 """Features of ``modalign segment`` and what the method is called in tables, alone or with the map of GPUA."""
+ImagesOf = Literal["one", "both", "vision", "clip"]
+"""Whose vectors are used: those of the only encoder; of a vision-only one and CLIP, or of one of the two."""
+_SUBSTITUTES = "tiny-vision+tiny"  # of a vision-only encoder and CLIP
 _OF_CLIP_ALONE = ("GPUA, CLIP features only", "GPUA, semantic scores only")
 _OF_PAPER = {"cmm": "few-shot", "dam": "base-to-new", "fair": "inductive", "gpua": "inductive"}
 
@@ -54,18 +58,22 @@ def encoder_of(backbone: str) -> str:
     return ENCODERS[backbone]
 
 
-def encoders_of(number: Published) -> tuple[str, str]:
-    """Encoder of the images of a row, and that of the class text where it is another one, else ``""``.
+def images_of(number: Published) -> ImagesOf:
+    """Whose vectors of the images a row uses, by its name where the backbone is a vision-only encoder and CLIP."""
+    if "+" not in encoder_of(number.backbone):
+        return "one"
+    return "vision" if "vision" in number.method else "clip" if number.method in _OF_CLIP_ALONE else "both"
 
-    Of a vision-only encoder and CLIP, a row uses the vectors of both together, or by its name those of one of them.
-    """
-    joined = encoder_of(number.backbone)
-    vision, _, clip = joined.rpartition("+")
-    if not vision:
-        return joined, ""
-    if "vision" in number.method:
-        return vision, clip
-    return (clip, "") if number.method in _OF_CLIP_ALONE else (joined, "")
+
+def encoders_of(number: Published) -> tuple[str, str]:
+    """Encoder of the images of a row, and that of the class text where it is another one, else ``""``."""
+    return encoder_parts(encoder_of(number.backbone), images_of(number))
+
+
+def encoder_parts(encoder: str, images: ImagesOf) -> tuple[str, str]:
+    """The same for ``"vision+clip"``, or for one encoder."""
+    vision, _, clip = encoder.rpartition("+")
+    return {"vision": (vision, clip), "clip": (clip, "")}.get(images, (encoder, ""))
 
 
 def unlabeled_per_class(number: Published) -> int | None:
@@ -100,15 +108,19 @@ def bench_command(number: Published, source: str = ROOT) -> str:
     """
     if protocol_of(number) == "segmentation":
         return _segment_command(number)
-    images, text = encoders_of(number)
-    encoder = ["--encoder", images, *(["--clip-encoder", text] if text else [])] if source == ROOT else []
+    encoder = _encoders(*encoders_of(number)) if source == ROOT else []
     described = ["--descriptions", words] if (words := sentences_of(number)) else []
     return _command(number, source, ["--datasets", _sets(number)], [*encoder, *described, "--settings", "paper"])
 
 
 def substitute_command(number: Published) -> str:
     """The same protocol and method on the digits of scikit-learn; ``""`` where it has no protocol there."""
-    return _command(number, "digits", [], [])
+    images = images_of(number)
+    return _command(number, "digits", [], [] if images == "one" else _encoders(*encoder_parts(_SUBSTITUTES, images)))
+
+
+def _encoders(images: str, text: str) -> list[str]:
+    return ["--encoder", images, *(["--clip-encoder", text] if text else [])]
 
 
 def _segment_command(number: Published) -> str:

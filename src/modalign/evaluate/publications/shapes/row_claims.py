@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modalign.evaluate.publications.bench_commands import protocol_of, unlabeled_per_class
+from modalign.evaluate.publications.bench_commands import ImagesOf, images_of, protocol_of, unlabeled_per_class
 from modalign.evaluate.publications.paper_settings import SOURCE_PROTOCOLS
 from modalign.evaluate.publications.printed_methods import built_method
 from modalign.evaluate.publications.printed_tables import printed_numbers
@@ -26,7 +26,6 @@ PARTS = {"top-1": ("test",), "base": ("base",), "new": ("new",), "harmonic mean"
 SOURCE, TARGETS = "source", "targets"
 """What a claim about a transfer is tested on, in place of a metric: the source, or the average of the targets."""
 
-_OF_OTHER_FEATURES = ("vision", "CLIP features")  # in the names of rows that differ by the encoder
 _OWN_METHODS = {"dam": ("dam", "cma")}  # of a paper, where it has several
 _LABELED = ("few-shot", "base-to-new", *SOURCE_PROTOCOLS)  # protocols that draw images with labels
 _LABELS: dict[str, Shots] = {"long-tail": "all", "inductive": 0, "transductive": 0}  # by protocol, whatever the table
@@ -54,6 +53,8 @@ class TableRow:
         Of the long-tail protocol.
     per_class : int, optional
         Unlabeled images per class.
+    images : str
+        Whose vectors of the images it uses, see :data:`~modalign.evaluate.publications.bench_commands.ImagesOf`.
     """
 
     name: str
@@ -63,11 +64,19 @@ class TableRow:
     shots: Shots
     imbalance: float | None = None
     per_class: int | None = None
+    images: ImagesOf = "one"
 
     @property
     def key(self) -> tuple[object, ...]:
         """All but the name."""
-        return (self.method, self.changes, self.protocol, self.shots, self.imbalance, self.per_class)
+        return (self.method, self.changes, self.protocol, self.shots, self.imbalance, self.per_class, self.images)
+
+    def runs_on(self, encoder: str) -> bool:
+        """Whether an encoder, or ``"vision+clip"``, has what the row compares.
+
+        With one encoder the rows of both are those of this one, and so are the ablations of their hyper-parameters.
+        """
+        return "+" in encoder or self.images in ("one", "both") or (self.images == "clip" and bool(self.changes))
 
 
 @dataclass(frozen=True)
@@ -102,14 +111,14 @@ def table_row(number: Published) -> TableRow | None:
     method, protocol = built_method(number.method), protocol_of(number)
     if method is None or number.metric not in PARTS or protocol == "segmentation":
         return None
-    if any(words in number.method for words in _OF_OTHER_FEATURES):
-        return None
     imbalance, shots = None, _USUAL_SHOTS if number.shots is None else number.shots
     if protocol == "long-tail":
         imbalance = float(number.setting.rpartition(" ")[2])
     labels = _LABELS.get(protocol, shots)
     changes = tuple(method.changes.items())
-    return TableRow(number.method, method.name, changes, protocol, labels, imbalance, unlabeled_per_class(number))
+    return TableRow(
+        number.method, method.name, changes, protocol, labels, imbalance, unlabeled_per_class(number), images_of(number)
+    )
 
 
 @cache
@@ -171,9 +180,9 @@ def _of_paper(paper: str, rows: Mapping[TableRow, Mapping[str, list[float]]]) ->
     """The method of the paper as it is, or else its highest row."""
     own = [row for row in rows if row.method in _OWN_METHODS.get(paper, (paper,))]
 
-    def merit(row: TableRow) -> tuple[bool, bool, float]:
+    def merit(row: TableRow) -> tuple[bool, bool, bool, float]:
         mean = float(np.mean([value for values in rows[row].values() for value in values]))
-        return not row.changes, row.per_class is None, mean
+        return not row.changes, row.images in ("one", "both"), row.per_class is None, mean
 
     return max(own, key=merit, default=None)
 

@@ -11,13 +11,14 @@ import numpy as np
 from modalign.data.digit_shifts import DIGIT_SHIFTS, shown_digits
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.paired import Comparison
+from modalign.evaluate.publications.bench_commands import encoder_parts
 from modalign.evaluate.publications.paper_settings import paper_settings
 from modalign.evaluate.publications.printed_methods import switches
 from modalign.evaluate.publications.shapes.row_claims import PARTS, SOURCE, TARGETS, RowClaim, TableRow
 from modalign.methods import method_class
 from modalign.methods.contract.parameters import parameters
 
-_OF_A_RUN = {"random_state", "structures"}  # hyper-parameters that differ between runs of one row
+_OF_A_RUN = {"random_state", "structures", "spaces"}  # hyper-parameters that differ between runs of one row
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +57,24 @@ class _Answers(NamedTuple):
     scale: float
 
 
-def pair_rows(runs: list[BenchmarkRun], claim: RowClaim) -> RowPair | None:
-    """The runs of both rows; None without common ones.
+def pair_rows(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> RowPair | None:
+    """The runs of both rows with an encoder, or with the parts of ``"vision+clip"``; None without common ones.
 
     Rows of an ablation learn from equally many unlabeled images: as many as printed, or else all.
     """
+    if not (claim.first.runs_on(encoder) and claim.second.runs_on(encoder)):
+        return None
+    if "+" in encoder and claim.first.images == "one":
+        return None  # it is one of CLIP alone
     if claim.first.per_class != claim.second.per_class or claim.first.per_class is None:
-        return _pair_of(runs, claim)
+        return _pair_of(runs, claim, encoder)
     first, second = (replace(row, per_class=None) for row in (claim.first, claim.second))
-    return _pair_of(runs, claim) or _pair_of(runs, replace(claim, first=first, second=second, whole=True))
+    whole = replace(claim, first=first, second=second, whole=True)
+    return _pair_of(runs, claim, encoder) or _pair_of(runs, whole, encoder)
 
 
-def _pair_of(runs: list[BenchmarkRun], claim: RowClaim) -> RowPair | None:
-    one = _suiting(runs, claim.first)
-    other = _suiting(runs, claim.second)
+def _pair_of(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> RowPair | None:
+    one, other = (_suiting(_of_encoders(runs, row, encoder), row) for row in (claim.first, claim.second))
     if one and claim.first.method == claim.second.method:  # an ablation: all else is equal
         other = [run for run in other if _fixed(run) == _fixed(one[-1])]
     first, second = (_answers(own, claim.metric) for own in (one, other))
@@ -78,6 +83,14 @@ def _pair_of(runs: list[BenchmarkRun], claim: RowClaim) -> RowPair | None:
         return None
     a, b = (np.mean([side[key].right for key in seeds], axis=0) for side in (first, second))
     return RowPair(claim, a, b, len(seeds), first[seeds[0]].scale)
+
+
+def _of_encoders(runs: list[BenchmarkRun], row: TableRow, encoder: str) -> list[BenchmarkRun]:
+    """The runs with the vectors that a row uses; methods in one space use those of the class text."""
+    known = {encoder_parts(encoder, row.images)}
+    if not method_class(row.method).takes_clip_features:
+        known.add(encoder_parts(encoder, "clip"))
+    return [run for run in runs if "+" not in encoder or (run.encoder, run.clip_encoder) in known]
 
 
 def _suiting(runs: list[BenchmarkRun], row: TableRow) -> list[BenchmarkRun]:

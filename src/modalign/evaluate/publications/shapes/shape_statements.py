@@ -137,14 +137,18 @@ class OwnShapes:
     def __init__(self, runs: Iterable[BenchmarkRun]) -> None:
         self._places: dict[tuple[str, str, str, str], list[BenchmarkRun]] = {}
         for run in runs:
-            self._places.setdefault((run.dataset, run.encoders, run.prompts, run.settings), []).append(run)
+            encoder = f"{run.encoder}+{run.clip_encoder}" if run.clip_encoder else run.encoder
+            self._places.setdefault((run.dataset, encoder, run.prompts, run.settings), []).append(run)
+        for (dataset, encoder, prompts, settings), joined in self._places.items():
+            if "+" in encoder:  # rows of CLIP alone are compared with those of both
+                joined += self._places.get((dataset, encoder.rpartition("+")[2], prompts, settings), [])
 
     def __call__(self, paper: str, table: str) -> list[ShapeStatement]:
         """All claims of a table for which both rows were run with the same seeds on the same images."""
         found: list[ShapeStatement] = []
         for place, runs in self._places.items():
             claims = (one for one in row_claims(paper, table) if one.difference(place[0]))
-            pairs = [pair for claim in claims if (pair := pair_rows(runs, claim)) is not None]
+            pairs = [pair for claim in claims if (pair := pair_rows(runs, claim, place[1])) is not None]
             compared = compare_pairs([(pair.first, pair.second) for pair in pairs])
             found += [
                 ShapeStatement(pair.claim, *place, pair.seeds, pair.in_points(comparison))

@@ -15,6 +15,7 @@ from modalign.evaluate.benchmark.benchmark import NoRunsError, run_benchmark
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import TRANSFER
+from modalign.evaluate.publications.bench_commands import encoder_parts
 from modalign.evaluate.publications.shapes.row_claims import TableRow, printed_rows
 from modalign.evaluate.runs import RunWarning
 from modalign.methods import method_class, method_name
@@ -87,6 +88,10 @@ def run_tables(
         if row.protocol in TRANSFER and len(given.names_for(row.protocol)) < 2:
             reasons.setdefault("its protocol takes several data sets", []).append(row.name)
             continue
+        encoder = options.get("encoder") or ""
+        if not row.runs_on(encoder):
+            reasons.setdefault("it compares the parts of two encoders; give both as a+b", []).append(row.name)
+            continue
         known = {**(hyperparameters or {}).get(row.method, {}), **dict(row.changes)}
         ways: dict[str, Any] = {"hyperparameters": {row.method: known}} if known else {}
         if row.imbalance is not None:
@@ -94,6 +99,9 @@ def run_tables(
         elif row.shots:
             ways["shots"] = [one.shots for one in rows]
         ways |= {"protocol": row.protocol, "methods": [row.method], "settings": settings, "record": record, **options}
+        if "+" in encoder:
+            ways["encoder"], ways["clip_encoder"] = encoder_parts(encoder, row.images)
+            ways["clip_encoder"] = ways["clip_encoder"] or None
         for per_class in dict.fromkeys([row.per_class, None]):  # all images where classes have too few
             try:
                 with warnings.catch_warnings():
@@ -119,6 +127,6 @@ def _groups(tables: Sequence[tuple[str, str]]) -> Iterator[list[TableRow]]:
     found: dict[str, dict[tuple[object, ...], TableRow]] = {}
     for paper, table in tables:
         for row in printed_rows(paper, table):
-            key = json.dumps([row.method, row.changes, row.protocol, row.per_class])
+            key = json.dumps([row.method, row.changes, row.protocol, row.per_class, row.images])
             found.setdefault(key, {}).setdefault(row.key, row)
     return iter([list(rows.values()) for rows in found.values()])
