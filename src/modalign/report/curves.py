@@ -12,7 +12,19 @@ from modalign.core.errors import InputError
 from modalign.evaluate.metrics import percent
 from modalign.evaluate.runs import Shots, Summary, amount
 from modalign.report.line_ends import label_ends
-from modalign.report.style import DASHES, MARKERS, MUTED, SERIES, SURFACE, Picture, canvas, panel, settings, text_width
+from modalign.report.style import (
+    DASHES,
+    MARKERS,
+    MUTED,
+    SERIES,
+    SURFACE,
+    WIDTH,
+    Picture,
+    canvas,
+    panel,
+    settings,
+    text_width,
+)
 from modalign.report.text import shorten
 
 if TYPE_CHECKING:
@@ -22,7 +34,7 @@ _NEAR = 0.5  # chance level is drawn where it lies no farther below the data tha
 
 
 def accuracy_over_labels(
-    rows: Sequence[Summary], *, chance: float | None = None, width: int = 430, height: int = 320
+    rows: Sequence[Summary], *, chance: float | None = None, width: int = WIDTH, height: int = 320
 ) -> Picture:
     """Accuracy against labeled images per class, a line per method with its interval over seeds.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
-from modalign.report.style import INK, MUTED, RULE, SERIES, SURFACE, Picture, canvas, panel, settings
+from modalign.report.style import INK, MUTED, RULE, SERIES, SURFACE, WIDTH, Picture, canvas, panel, settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,6 @@ def plot_modality_gap(
     *,
     labels: ArrayLike | None = None,
     notes: tuple[str, str] = ("", ""),
-    width: int = 430,
 ) -> Picture:
     """Images and class texts in the plane, before and after adaptation.
 
@@ -37,8 +36,6 @@ def plot_modality_gap(
         Class of each image; draws a line from each class's mean image to its text.
     notes : tuple of (str, str)
         A line under each title, such as the gap in numbers.
-    width : int, default=430
-        CSS pixels.
     """
     clouds = [tuple(np.asarray(part, dtype=np.float64) for part in pair) for pair in (before, after)]
     _check_clouds(clouds, labels)
@@ -46,8 +43,8 @@ def plot_modality_gap(
     bases = [_plane([part for pair in clouds for part in pair])] * 2 if shared else [_plane(pair) for pair in clouds]
     flat = [[(part - origin) @ basis for part in pair] for pair, (origin, basis) in zip(clouds, bases, strict=True)]
     with settings():
-        each = (width - 20) / 2
-        figure = canvas(width, each + 78)
+        each = (WIDTH - 20) / 2
+        figure = canvas(WIDTH, each + 78)
         for i, (images, texts) in enumerate(flat):
             axes = panel(figure, i * (each + 20), 2, (1 - i) * (each + 20), 76)
             rows = np.arange(0, len(images), max(1, math.ceil(len(images) / 600)))
@@ -66,7 +63,7 @@ def plot_modality_gap(
             axes.text(0, 1.03, notes[i], transform=axes.transAxes, fontsize=10.5, color=MUTED, va="bottom", ha="left")
             _square(axes, np.concatenate([p for pair in flat for p in pair] if shared else [images, texts]))
         top = figure.add_axes((0, 0, 1, 1), frameon=False)
-        top.set(xlim=(0, width), ylim=(each + 78, 0), xticks=[], yticks=[])
+        top.set(xlim=(0, WIDTH), ylim=(each + 78, 0), xticks=[], yticks=[])
         top.plot(6, 12, "o", color=SERIES[0], markersize=5)
         top.text(14, 12, "images", color=SERIES[0], va="center_baseline")
         top.plot(76, 12, "D", color=SERIES[1], markersize=5.5)

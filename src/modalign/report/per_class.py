@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 from modalign.core.errors import InputError
 from modalign.evaluate.metrics import ClassAccuracy, has_images, percent
-from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings, text_width
+from modalign.report.style import INK, MUTED, SERIES, WIDTH, Picture, canvas, panel, settings, text_width
 from modalign.report.text import count, shorten
 
 
-def per_class_bars(
-    rows: Sequence[ClassAccuracy], *, chance: float | None = None, limit: int = 40, width: int = 430
-) -> Picture:
+def per_class_bars(rows: Sequence[ClassAccuracy], *, chance: float | None = None, limit: int = 40) -> Picture:
     """Accuracy class by class, lowest first, with its interval; beyond ``limit`` classes the lowest ones.
 
     Parameters
@@ -23,8 +21,6 @@ def per_class_bars(
         Accuracy of guessing, which is drawn as a line.
     limit : int, default=40
         Maximum number of bars.
-    width : int, default=430
-        CSS pixels.
     """
     known = sorted((row for row in rows if has_images(row)), key=lambda row: (row.accuracy, row.name))
     if not known:
@@ -37,7 +33,7 @@ def per_class_bars(
             f"and {count(len(hidden), 'more class', 'more classes')} at {percent(hidden[0].accuracy)} % or above"
         )
     with settings():
-        figure = canvas(width, 19 * len(shown) + 34 + 18 * len(notes))
+        figure = canvas(WIDTH, 19 * len(shown) + 34 + 18 * len(notes))
         axes = panel(figure, 14 + text_width(names, 12), 8 + 18 * len(notes), 98, 24)
         for i, row in enumerate(shown):
             axes.barh(i, 100 * row.accuracy, height=0.62, color=SERIES[0], alpha=0.32)

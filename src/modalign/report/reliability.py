@@ -9,7 +9,7 @@ import numpy as np
 
 from modalign.core.errors import InputError
 from modalign.evaluate.metrics import ReliabilityBin, percent, proportion
-from modalign.report.style import MARKERS, MUTED, SERIES, SURFACE, Picture, canvas, panel, settings
+from modalign.report.style import MARKERS, MUTED, SERIES, SURFACE, WIDTH, Picture, canvas, panel, settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,9 +19,7 @@ FEW = 10
 _LARGEST = 150.0  # area of the dot of the fullest bin, in square points
 
 
-def reliability_diagram(
-    series: Mapping[str, Sequence[ReliabilityBin]], *, chance: float | None = None, width: int = 430
-) -> Picture:
+def reliability_diagram(series: Mapping[str, Sequence[ReliabilityBin]], *, chance: float | None = None) -> Picture:
     """Share of right answers against their mean probability, over the number of images; on the diagonal both agree.
 
     The area of a dot is in proportion to its images, each has its 95 % interval, and dots of fewer than ``FEW`` images
@@ -33,8 +31,6 @@ def reliability_diagram(
         Name, such as before or after calibration → result of :func:`~modalign.evaluate.metrics.reliability`.
     chance : float, default=None
         Accuracy of guessing, which is drawn as a line.
-    width : int, default=430
-        CSS pixels.
     """
     if not series or not all(series.values()):
         raise InputError("Expected at least one series with answers in it, got none.")
@@ -43,9 +39,9 @@ def reliability_diagram(
     ticks = {"xlim": (0, 101), "xticks": [0, 25, 50, 75, 100], "xticklabels": ["0", "25", "50", "75", "100 %"]}
     with settings():
         legend = 17 * len(series) + 6
-        figure = canvas(width, width + 44 + legend)
+        figure = canvas(WIDTH, WIDTH + 44 + legend)
         axes = panel(figure, 36, 146, 22, 26 + legend)
-        counts = panel(figure, 36, 44, 22, width - 62 + legend)
+        counts = panel(figure, 36, 44, 22, WIDTH - 62 + legend)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         if chance is not None:
             axes.axhline(100 * chance, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))

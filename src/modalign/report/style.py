@@ -58,6 +58,7 @@ DARK = dict(
 )  # fmt: skip
 """The same colors on a dark page."""
 
+WIDTH = 430  # CSS pixels of most pictures
 WIDEST = 560  # CSS pixels of a picture that may be placed next to another
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"

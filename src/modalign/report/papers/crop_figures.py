@@ -14,9 +14,7 @@ from modalign.report.style import Picture
 GRID = 200  # places at which a density is drawn
 
 
-def crop_weight_density(
-    weights: Mapping[str, ArrayLike], *, title: str = "Weights of crops", width: int = 430, height: int = 250
-) -> Picture:
+def crop_weight_density(weights: Mapping[str, ArrayLike], *, title: str = "Weights of crops") -> Picture:
     """Densities of the weights that a method gives the crops of an image, estimated with Gaussian kernels.
 
     Parameters
@@ -25,8 +23,6 @@ def crop_weight_density(
         Name, such as an epoch or a way of weighting → weights of any shape.
     title : str
         Above the picture.
-    width, height : int
-        CSS pixels.
 
     Returns
     -------
@@ -44,7 +40,7 @@ def crop_weight_density(
         DensityLine(f"{name}: {values[name].min():.3g} to {values[name].max():.3g}", grid, density)
         for name, density in densities.items()
     ]
-    figure = draw_densities(lines, "weight of a crop", width, height)
+    figure = draw_densities(lines, "weight of a crop", 250)
     spreads = ", ".join(f"{name} {one.std():.3g}" for name, one in values.items())
     return Picture(figure, f"Densities of crop weights; standard deviations: {spreads}.", title,
                    {"grid": grid, **densities})  # fmt: skip

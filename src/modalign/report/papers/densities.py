@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from modalign.report.style import MUTED, SERIES, canvas, panel, settings
+from modalign.report.style import MUTED, SERIES, WIDTH, canvas, panel, settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ class DensityLine(NamedTuple):
     mark: float | None = None
 
 
-def draw_densities(lines: Sequence[DensityLine], quantity: str, width: int, height: int) -> Figure:
+def draw_densities(lines: Sequence[DensityLine], quantity: str, height: int) -> Figure:
     """A figure with all of them.
 
     Parameters
@@ -45,12 +45,12 @@ def draw_densities(lines: Sequence[DensityLine], quantity: str, width: int, heig
         At least one.
     quantity : str
         The label below the axis.
-    width, height : int
-        CSS pixels; the height is without the words above.
+    height : int
+        CSS pixels, without the words above.
     """
     head = _LINE * len(lines)
     with settings():
-        figure = canvas(width, height + head)
+        figure = canvas(WIDTH, height + head)
         axes = panel(figure, 14, 40, 14, 12 + head)
         for i, line in enumerate(lines):
             color = SERIES[i % len(SERIES)]
@@ -63,7 +63,7 @@ def draw_densities(lines: Sequence[DensityLine], quantity: str, width: int, heig
             if line.mark is not None:
                 axes.axvline(line.mark, color=color, linewidth=1, linestyle=(0, (4, 3)))
             top = 1 - (14 + _LINE * i) / (height + head)
-            figure.text(14 / width, top, line.words, color=color, va="center_baseline")
+            figure.text(14 / WIDTH, top, line.words, color=color, va="center_baseline")
         axes.set_yticks([])
         axes.set_ylim(bottom=0)
         axes.spines["left"].set_visible(False)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
 from modalign.core.randomness import require_seed
-from modalign.report.style import INK, MARKERS, MUTED, RULE, SERIES, SURFACE, Picture, canvas, panel, settings
+from modalign.report.style import INK, MARKERS, MUTED, RULE, SERIES, SURFACE, WIDTH, Picture, canvas, panel, settings
 from modalign.report.text import shorten
 
 NAMED = 24  # class vectors that are labeled with their names
@@ -26,7 +26,6 @@ def embedding_map(
     by: Literal["t-sne", "pca"] = "t-sne",
     seed: int = 0,
     title: str = "",
-    width: int = 430,
 ) -> Picture:
     """Images as points by class, class vectors as diamonds.
 
@@ -47,8 +46,6 @@ def embedding_map(
         Of t-SNE.
     title : str
         Above the picture.
-    width : int
-        CSS pixels.
 
     Returns
     -------
@@ -76,7 +73,7 @@ def embedding_map(
     area = float(np.clip(4000 / len(X), 13, 36))  # few points are drawn larger and stronger
     faint = float(np.clip(160 / len(X), 0.55, 0.9))
     with settings():
-        figure = canvas(width, width + 24)
+        figure = canvas(WIDTH, WIDTH + 24)
         axes = panel(figure, 2, 2, 2, 24)
         for k in np.unique(y):
             color = MUTED if k < 0 else SERIES[k % len(SERIES)]
@@ -96,7 +93,7 @@ def embedding_map(
         axes.spines[:].set_visible(True)
         axes.spines[:].set_color(RULE)
         note = "points: images, by class" + ("; diamonds: class vectors; each centered" if len(T) else "")
-        figure.text(4 / width, 1 - 12 / (width + 24), note, fontsize=10.5, color=MUTED, va="center_baseline")
+        figure.text(4 / WIDTH, 1 - 12 / (WIDTH + 24), note, fontsize=10.5, color=MUTED, va="center_baseline")
     method = "t-SNE" if by == "t-sne" and len(points) >= FEWEST else "principal directions"
     data = {"images": flat[: len(X)]} | ({"texts": flat[len(X) :]} if len(T) else {})
     alt = f"{len(X)} images of {len(np.unique(y[y >= 0]))} classes in the plane by {method}."

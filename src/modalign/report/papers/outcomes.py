@@ -9,15 +9,13 @@ from numpy.typing import ArrayLike
 
 from modalign.core.errors import InputError
 from modalign.evaluate.metrics import Interval, harmonic_mean, percent
-from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings, text_width
+from modalign.report.style import INK, MUTED, SERIES, WIDTH, Picture, canvas, panel, settings, text_width
 from modalign.report.text import shorten
 
 OUTCOMES = ("both right", "only {second} right", "only {first} right", "both wrong, same answer", "both wrong")
 
 
-def error_reversal(
-    labels: ArrayLike, first: ArrayLike, second: ArrayLike, names: tuple[str, str], *, width: int = 430
-) -> Picture:
+def error_reversal(labels: ArrayLike, first: ArrayLike, second: ArrayLike, names: tuple[str, str]) -> Picture:
     """Errors of one method under another: kept, reversed, or replaced by other errors.
 
     Parameters
@@ -26,8 +24,6 @@ def error_reversal(
         True classes, and the answers of two methods.
     names : tuple of two str
         Of the methods.
-    width : int
-        CSS pixels.
 
     Returns
     -------
@@ -48,7 +44,7 @@ def error_reversal(
     reversed_share = float(counts[1] / wrong) if wrong else float("nan")
     with settings():
         height = 26 * len(words) + 12
-        figure = canvas(width, height)
+        figure = canvas(WIDTH, height)
         axes = panel(figure, 14 + text_width([shorten(w, 34) for w in words], 12), 6, 96, 6)
         for i, count in enumerate(counts):
             color = SERIES[(0, 2, 1, 3, 4)[i]]
@@ -66,7 +62,7 @@ def error_reversal(
 
 
 def per_class_comparison(
-    accuracies: Mapping[str, Sequence[float]], class_names: Sequence[str], *, limit: int = 30, width: int = 430
+    accuracies: Mapping[str, Sequence[float]], class_names: Sequence[str], *, limit: int = 30
 ) -> Picture:
     """Accuracy per class of several methods, a marker per method; classes with the largest spread first.
 
@@ -78,8 +74,6 @@ def per_class_comparison(
         C names.
     limit : int
         Most classes to draw.
-    width : int
-        CSS pixels.
 
     Returns
     -------
@@ -95,7 +89,7 @@ def per_class_comparison(
     with settings():
         head = 18 * len(methods) + 24
         height = 19 * len(order) + head + 8
-        figure = canvas(width, height)
+        figure = canvas(WIDTH, height)
         axes = panel(figure, 14 + text_width(names, 12), 8, 16, head)
         for i, k in enumerate(order):
             axes.hlines(i, 100 * table[:, k].min(), 100 * table[:, k].max(), color=MUTED, linewidth=1, alpha=0.5)
@@ -104,7 +98,7 @@ def per_class_comparison(
                           clip_on=False)  # fmt: skip
         for m, method in enumerate(methods):
             mean = np.nanmean(table[m])
-            figure.text(14 / width, 1 - (14 + 18 * m) / height, f"{'●■◆▲▼'[m % 5]} {method}, mean {percent(mean)} %",
+            figure.text(14 / WIDTH, 1 - (14 + 18 * m) / height, f"{'●■◆▲▼'[m % 5]} {method}, mean {percent(mean)} %",
                         color=SERIES[m % len(SERIES)], va="center_baseline")  # fmt: skip
         axes.set_yticks(range(len(order)), names)
         axes.tick_params(axis="y", labelcolor=INK, labelsize=12)
@@ -118,17 +112,13 @@ def per_class_comparison(
                    {**dict(zip(methods, table, strict=True)), "order": order})  # fmt: skip
 
 
-def base_new_bars(
-    halves: Mapping[str, tuple[Interval, Interval]], *, width: int = 430, title: str = "Base and new classes"
-) -> Picture:
+def base_new_bars(halves: Mapping[str, tuple[Interval, Interval]], *, title: str = "Base and new classes") -> Picture:
     """Accuracy on base and on new classes and their harmonic mean, a group of three bars per method.
 
     Parameters
     ----------
     halves : mapping of str to two Interval
         Method → accuracy on base and on new classes.
-    width : int
-        CSS pixels.
     title : str
         Above the picture.
 
@@ -145,7 +135,7 @@ def base_new_bars(
     parts = {"base": base, "new": new, "harmonic mean": both}
     with settings():
         height = 58 * len(names) + 34
-        figure = canvas(width, height)
+        figure = canvas(WIDTH, height)
         axes = panel(figure, 14 + text_width([shorten(n, 22) for n in names], 12), 6, 54, 28)
         for p, (part, values) in enumerate(parts.items()):
             at = np.arange(len(names)) + 0.27 * (p - 1)
@@ -157,7 +147,7 @@ def base_new_bars(
                 interval = halves[name][p] if p < 2 else None
                 if interval is not None and interval.n > 1:
                     axes.hlines(y, 100 * interval.low, 100 * interval.high, color=SERIES[p], linewidth=1.2)
-            figure.text((14 + 86 * p) / width, 1 - 13 / height, f"■ {part}", color=SERIES[p], va="center_baseline")
+            figure.text((14 + 86 * p) / WIDTH, 1 - 13 / height, f"■ {part}", color=SERIES[p], va="center_baseline")
         axes.set_yticks(range(len(names)), [shorten(n, 22) for n in names])
         axes.tick_params(axis="y", labelcolor=INK, labelsize=12)
         axes.set(ylim=(len(names) - 0.45, -0.55), xlim=(0, 100), xticks=[])

@@ -58,9 +58,7 @@ def similarity_kinds(images: ArrayLike, texts: ArrayLike, labels: ArrayLike) -> 
     }
 
 
-def similarity_histograms(
-    kinds: Mapping[str, ArrayLike], *, title: str = "Cosine similarity", width: int = 430, height: int = 260
-) -> Picture:
+def similarity_histograms(kinds: Mapping[str, ArrayLike], *, title: str = "Cosine similarity") -> Picture:
     """Histograms of several kinds of pairs above one axis, each of area one.
 
     Parameters
@@ -69,8 +67,6 @@ def similarity_histograms(
         Name → cosines, such as :func:`similarity_kinds` returns, or the matching pairs of several methods.
     title : str
         Above the picture.
-    width, height : int
-        CSS pixels.
 
     Returns
     -------
@@ -86,7 +82,7 @@ def similarity_histograms(
         DensityLine(f"{name}: mean {values[name].mean():.3f}", edges, density, float(values[name].mean()))
         for name, density in densities.items()
     ]
-    figure = draw_densities(lines, "cosine", width, height)
+    figure = draw_densities(lines, "cosine", 260)
     means = ", ".join(f"{name} {one.mean():.3f}" for name, one in values.items())
     return Picture(figure, f"Histograms of cosines; means: {means}.", title, {"edges": edges, **densities})
 

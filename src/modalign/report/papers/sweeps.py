@@ -16,6 +16,7 @@ from modalign.report.style import (
     MUTED,
     SERIES,
     SURFACE,
+    WIDTH,
     Picture,
     canvas,
     panel,
@@ -25,6 +26,7 @@ from modalign.report.style import (
 from modalign.report.text import shorten
 
 SHARES = 100.0  # factor that turns shares into percent
+HEIGHT = 300  # CSS pixels of a picture
 MARKED = 40  # points of a curve at most that each get a marker
 
 
@@ -35,8 +37,6 @@ def sweep_curve(
     unit: str = "accuracy in percent",
     scale: float = SHARES,
     title: str = "",
-    width: int = 430,
-    height: int = 300,
 ) -> Picture:
     """A quantity against a hyper-parameter, an epoch or an iteration, a line per curve with its interval.
 
@@ -52,8 +52,6 @@ def sweep_curve(
         Factor of the values; 100 turns shares into percent.
     title : str
         Above the picture on a page.
-    width, height : int
-        CSS pixels.
 
     Returns
     -------
@@ -65,7 +63,7 @@ def sweep_curve(
         raise InputError("Expected at least one curve with at least one point.")
     names = [shorten(name, 26) for name in data]
     with settings():
-        figure = canvas(width, height)
+        figure = canvas(WIDTH, HEIGHT)
         right = 16 + (text_width(names, 12) if len(names) > 1 else 0)
         axes = panel(figure, 46, 44, right, 26)
         ends: list[tuple[float, str, str]] = []
@@ -88,7 +86,7 @@ def sweep_curve(
         axes.spines["left"].set_visible(False)
         if len(names) > 1:
             label_ends(figure, axes, ends)
-        figure.text(6 / width, 1 - 12 / height, unit, fontsize=10.5, color=MUTED, va="center_baseline")
+        figure.text(6 / WIDTH, 1 - 12 / HEIGHT, unit, fontsize=10.5, color=MUTED, va="center_baseline")
     best = {name: rows[np.nanargmax(rows[:, 1])] for name, rows in data.items()}
     peaks = "; ".join(f"{name} highest at {row[0]:g} with {scale * row[1]:.3g}" for name, row in best.items())
     return Picture(
@@ -129,7 +127,7 @@ class MethodCost(NamedTuple):
     bytes: float | None = None
 
 
-def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int = 320) -> Picture:
+def cost_bubbles(costs: Sequence[MethodCost]) -> Picture:
     """Accuracy against processor seconds (logarithmic); the area of a bubble is the peak memory.
 
     Names that would cover others are left out, those of less accurate methods first.
@@ -138,8 +136,6 @@ def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int =
     ----------
     costs : sequence of MethodCost
         At least one.
-    width, height : int
-        CSS pixels.
 
     Returns
     -------
@@ -152,7 +148,7 @@ def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int =
     memory = np.array([np.nan if cost.bytes is None else cost.bytes for cost in costs], dtype=np.float64)
     largest = np.nanmax(memory) if np.isfinite(memory).any() else 1.0
     with settings():
-        figure = canvas(width, height)
+        figure = canvas(WIDTH, HEIGHT + 20)
         axes = panel(figure, 50, 44, 30 + text_width([shorten(c.name, 20) for c in costs], 11) / 2, 26)
         points = np.stack([seconds, [100 * cost.accuracy for cost in costs]], axis=1)
         for i in range(len(costs)):
@@ -167,7 +163,7 @@ def cost_bubbles(costs: Sequence[MethodCost], *, width: int = 430, height: int =
         axes.set_xlabel("processor seconds of a fit")
         label_points(figure, axes, points, [shorten(cost.name, 20) for cost in costs])
         note = "accuracy, percent" + ("; area: peak memory" if np.isfinite(memory).any() else "")
-        figure.text(6 / width, 1 - 12 / height, note, fontsize=10.5, color=MUTED, va="center_baseline")
+        figure.text(6 / WIDTH, 1 - 12 / (HEIGHT + 20), note, fontsize=10.5, color=MUTED, va="center_baseline")
     best = max(costs, key=lambda cost: cost.accuracy)
     alt = f"Accuracy and cost of {len(costs)} methods; the highest is {best.name} with {percent(best.accuracy)} %."
     data = {"accuracy": np.array([cost.accuracy for cost in costs]), "seconds": seconds, "bytes": memory}
