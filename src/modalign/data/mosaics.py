@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+REGIONS = 4
 SIDE = 96
 TEXTURES = ("horizontal stripes", "vertical stripes", "checkerboard", "dots", "gradient", "noise")
 """Textures that the embedded pair distinguishes as whole pictures (64 % right; diagonal stripes and grid 13 %)."""
@@ -27,19 +28,19 @@ class Scenes:
     names: tuple[str, ...]
 
 
-def texture_scenes(seed: int, count: int, *, regions: int = 4, side: int = SIDE) -> Scenes:
+def texture_scenes(seed: int, count: int) -> Scenes:
     """Draw mosaics of Voronoi regions, each filled with a texture of random colors, period and phase."""
     rng = np.random.default_rng([2026, seed])
-    drawn = [_mosaic(rng, regions, side) for _ in range(count)]
+    drawn = [_mosaic(rng) for _ in range(count)]
     return Scenes(np.stack([picture for picture, _ in drawn]), np.stack([mask for _, mask in drawn]), TEXTURES)
 
 
-def _mosaic(rng: np.random.Generator, regions: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    centers = rng.uniform(0, side, (regions, 2))
-    y, x = np.mgrid[0:side, 0:side].astype(float)
+def _mosaic(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    centers = rng.uniform(0, SIDE, (REGIONS, 2))
+    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(float)
     nearest = np.hypot(y[..., None] - centers[:, 0], x[..., None] - centers[:, 1]).argmin(axis=2)
-    chosen = rng.choice(len(TEXTURES), regions, replace=False)
-    picture = np.zeros((side, side, 3))
+    chosen = rng.choice(len(TEXTURES), REGIONS, replace=False)
+    picture = np.zeros((SIDE, SIDE, 3))
     for region, number in enumerate(chosen):
         cover = texture(TEXTURES[number], x, y, rng)
         ink, ground = two_colors(rng)
@@ -101,7 +102,7 @@ def two_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             return ink, ground
 
 
-def digit_scenes(seed: int, count: int, *, digits: int = 4, side: int = SIDE) -> Scenes:
+def digit_scenes(seed: int, count: int) -> Scenes:
     """Draw plain images with pasted digits of scikit-learn, as squares of 28 to 40 pixels.
 
     The class of a square is its digit; pixels outside the squares have the label 255 and are ignored.
@@ -110,13 +111,13 @@ def digit_scenes(seed: int, count: int, *, digits: int = 4, side: int = SIDE) ->
 
     rng = np.random.default_rng([2027, seed])
     bunch = load_digits()
-    pictures, masks = np.empty((count, side, side, 3), np.uint8), np.full((count, side, side), 255, np.uint8)
+    pictures, masks = np.empty((count, SIDE, SIDE, 3), np.uint8), np.full((count, SIDE, SIDE), 255, np.uint8)
     for picture, mask in zip(pictures, masks, strict=True):
         shade = rng.uniform(0, 255, 3) + rng.normal(0, 4, picture.shape)
         picture[:] = np.clip(shade, 0, 255).astype(np.uint8)
-        for row, column in rng.permutation([(0, 0), (0, 1), (1, 0), (1, 1)])[:digits]:
+        for row, column in rng.permutation([(0, 0), (0, 1), (1, 0), (1, 1)]):
             size, which = int(rng.integers(28, 41)), int(rng.integers(len(bunch.target)))
-            top, left = (int(cell * side // 2 + rng.integers(side // 2 - size + 1)) for cell in (row, column))
+            top, left = (int(cell * SIDE // 2 + rng.integers(SIDE // 2 - size + 1)) for cell in (row, column))
             values = Image.fromarray((bunch.images[which] * 255 / 16).astype(np.uint8))
             square = np.asarray(values.resize((size, size), Image.Resampling.BICUBIC))
             picture[top : top + size, left : left + size] = square[..., None]

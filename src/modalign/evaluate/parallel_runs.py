@@ -28,7 +28,7 @@ class Worker(Protocol[C_contra, R_co]):
 
 
 def run_in_parallel(
-    make: Callable[..., Worker[C, R]], arguments: tuple[Any, ...], cells: Sequence[C], jobs: int, each: int = 1
+    make: Callable[..., Worker[C, R]], arguments: tuple[Any, ...], cells: Sequence[C], jobs: int
 ) -> Iterator[R]:
     """Return the result of ``make(*arguments).run`` for each cell, in the order of the cells.
 
@@ -42,15 +42,13 @@ def run_in_parallel(
         Cells to execute.
     jobs : int
         Number of parallel processes. 1 uses this process.
-    each : int
-        Cells per process below which another process does not pay.
 
     Raises
     ------
     ModalignError
         A process was ended from outside.
     """
-    jobs = min(jobs, max(1, len(cells) // each))
+    jobs = min(jobs, max(1, len(cells)))
     registered = OTHER_METHODS.registered
     if jobs == 1 or not all(map(_importable, registered.values())):
         yield from map(make(*arguments).run, cells)

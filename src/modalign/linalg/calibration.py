@@ -13,6 +13,7 @@ from modalign.linalg.inputs import class_indices, real, wide
 from modalign.linalg.scale_search import ScaledState, best_scale
 
 BINS = 15
+SPREAD = 0.5  # σ, standard deviation of log T; picked on validation images of Caltech101 and on digits
 DOUBLING = 0.5  # log-odds of a right answer for twice the labels per class; a cautious value set by hand
 _FLATTEST = 1e-3  # a spread of the scaled logits at which all classes count as equally probable
 
@@ -56,7 +57,7 @@ def fit_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> f
     return 1 / best_scale(z, y, lowest=_FLATTEST / spread)
 
 
-def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"], *, spread: float = 0.5) -> float:
+def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"]) -> float:
     r"""Estimate the temperature from few labels, with a log-normal prior around 1.
 
     .. math:: \max_T \sum_i \log \operatorname{softmax}(z_i / T)_{y_i} - \frac{(\log T)^2}{2 \sigma^2}
@@ -69,8 +70,6 @@ def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"],
         Scores of the classes.
     labels : Tensor of shape (n,)
         Class indices.
-    spread : float, default=0.5
-        σ, standard deviation of log T (picked on validation images of Caltech101 and on digits).
 
     Returns
     -------
@@ -87,9 +86,9 @@ def expected_temperature(logits: Real[Tensor, "n C"], labels: Int[Tensor, " n"],
     z, y = _scores_and_labels(logits, labels, "logits")
 
     def loss(log_temperature: float) -> float:
-        return len(z) * ScaledState.at(z, y, math.exp(-log_temperature)).nll + (log_temperature / spread) ** 2 / 2
+        return len(z) * ScaledState.at(z, y, math.exp(-log_temperature)).nll + (log_temperature / SPREAD) ** 2 / 2
 
-    return math.exp(minimize_scalar(loss, bounds=(-6 * spread, 6 * spread), method="bounded").x)
+    return math.exp(minimize_scalar(loss, bounds=(-6 * SPREAD, 6 * SPREAD), method="bounded").x)
 
 
 def sharpened(logits: Real[Tensor, "n C"], scale: float, growth: float) -> float:

@@ -91,7 +91,7 @@ class Fold:
         return render("fold.html", fold=self, blocks=[Markup(block.html()) for block in self.blocks])
 
 
-def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") -> Table:
+def accuracy_table(rows: Sequence[Summary], *, chance: float) -> Table:
     """Methods down, labeled images per class across; mean accuracy in percent over its interval, the best in bold.
 
     Parameters
@@ -100,8 +100,6 @@ def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") ->
         Result of :func:`~modalign.evaluate.runs.summarize`.
     chance : float
         Accuracy of guessing, in the last row.
-    note : str, default=""
-        A sentence after the caption.
     """
     shots = sorted({row.shots for row in rows}, key=amount)
     best = {k: max(row.accuracy.mean for row in rows if row.shots == k) for k in shots}
@@ -120,7 +118,7 @@ def accuracy_table(rows: Sequence[Summary], *, chance: float, note: str = "") ->
     return Table(
         ["", *map(labels_in_words, shots)],
         lines,
-        f"{interval_note(row.accuracy for row in rows)} {note}".strip(),
+        interval_note(row.accuracy for row in rows),
         title="Accuracy in percent by labeled images per class, the highest of a column in bold",
         foot=[chance_row(chance, len(shots))],
     )
