@@ -160,10 +160,10 @@ class SelfTraining(Learner[CropBatch]):
     def loss(self, batch: CropBatch) -> dict[str, Tensor]:
         """Return L = mean γ · CE(strong view, pseudo-label) + L_reg (lines 16 to 29 of Algorithm 1), and its terms."""
         vision = self.vision()
-        labels, gamma = self._pseudo_labels(batch, vision)  # equations 12 to 16, no gradient
+        labels, gamma = self._pseudo_labels(batch, vision)  # equations 11 to 16, no gradient
         strong = vision(batch.views[1], checkpoint=self.towers.gradient_checkpointing).pooled[0]
         logits = cosine_logits(strong, self.anchors, self.logit_scale)
-        training = (gamma * F.cross_entropy(logits, labels, reduction="none")).mean()  # equation 15
+        training = (gamma * F.cross_entropy(logits, labels, reduction="none")).mean()  # equation 17
         fair, self.average = fairness(logits, self.average, self.momentum, self.class_prior)
         with torch.no_grad():
             here = torch.stack((gamma.mean(), training, fair)).double() * len(labels)
@@ -185,7 +185,7 @@ class SelfTraining(Learner[CropBatch]):
 
     @torch.no_grad()
     def alignment(self, batch: CropBatch, vision: VisionTower) -> CropScores:
-        """Compute ψ of the weak view (equations 12 and 13), from its crops or from the image."""
+        """Compute ψ of the weak view (equations 11 to 14), from its crops or from the image."""
         settings, whole = self.settings, vision(batch.pixels)
         parts = settings.view == "crops" and batch.crops.shape[1] > 0
         encoded = [vision(few) for few in batch.chunks(CHUNK)] if parts else []
