@@ -247,6 +247,22 @@ def test_long_tails_have_their_imbalance() -> None:
     assert beside(ten) == {("dam", "Table V(a)", "LFA", "dtd", "harmonic mean"): pytest.approx(0.96 / 1.4)}
 
 
+def test_what_dam_learned_stands_beside_the_learned_hyper_parameters() -> None:
+    n = dataset("dtd").n_test
+    runs = []
+    for seed, alpha in ((1, 0.51), (2, 0.53)):
+        for part, size in (("base", n // 2), ("new", n - n // 2)):
+            run = made("dam", "dtd", 0.8, n=size, part=part, protocol="base-to-new", seed=seed)
+            diagnosis = {"alpha": alpha, "lambda_image": 0.3, "mu_image_to_text": 1.2}
+            runs.append(replace(run, run=replace(run.run, diagnosis=diagnosis)))
+    table = paper_table("dam", "Table VI", OwnRuns(runs))
+    own = {cell.number.metric: cell.own for cell in table.cells if cell.own and cell.number.dataset == "dtd"}
+    assert own.keys() == {"α", "μ_IT"}
+    assert own["α"].value.mean == pytest.approx(0.52)
+    assert str(own["α"]).startswith("0.5200 ± 0.127")
+    assert str(own["μ_IT"]) == "1.2000 ± 0.0000"
+
+
 def test_plain_values_hold_states_commands_and_own_numbers() -> None:
     content = paper_table("align", "Table D.1", OwnRuns([made("align", "dtd", 0.7)])).as_dict()
     assert len(content["numbers"]) == 275

@@ -7,6 +7,7 @@ import pytest
 import torch
 from problems import few_shot, quick
 
+from modalign.linalg.similarity import unit
 from modalign.methods.baselines.cross_modal_probe import Samples
 from modalign.methods.contract.vectors import Problem
 
@@ -28,6 +29,17 @@ def test_without_its_ingredient_the_method_answers_as_zero_shot(name: str, words
     np.testing.assert_array_equal(left.argmax(axis=1), scores("zero_shot").argmax(axis=1))
     if name != "cma":  # whose published form never leaves zero-shot
         assert (scores(name).argmax(axis=1) != left.argmax(axis=1)).any()
+
+
+@pytest.mark.parametrize(("words", "weight"), [("no zero-shot scores", 0.0), ("zero-shot scores with weight 1", 1.0)])
+def test_the_scores_of_cmm_are_the_mapped_ones_and_this_share_of_zero_shot(words: str, weight: float) -> None:
+    data = few_shot()
+    method = quick("cmm", **type(quick("cmm")).ablations[words])
+    method.fit(data.X, data.y, text=data.text, validation=(data.Xv, data.yv))
+    mapped = unit(torch.from_numpy(method.transform(data.Xt))) @ unit(method.prototypes_).T
+    zero_shot = unit(torch.from_numpy(data.Xt)) @ unit(torch.from_numpy(data.text)).T
+    expected = method.logit_scale_ * (mapped + weight * zero_shot)
+    np.testing.assert_allclose(method.scores(data.Xt), expected.numpy(), rtol=1e-4, atol=1e-3)
 
 
 def test_a_uniform_plan_leaves_gpua_at_chance() -> None:

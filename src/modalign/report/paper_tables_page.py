@@ -69,12 +69,12 @@ def save_paper_tables_page(tables: Sequence[PaperTable], path: str | Path) -> Pa
 
 
 def own_in_words(cell: NumberCell) -> str:
-    """Return the user's number in percent with its interval, or the state in few words."""
+    """Return the user's number with its interval, or the state in few words."""
     if cell.own is None:
         return cell.state.words if cell.state.kind == "here" else cell.state.kind
     note = "" if cell.own.same_encoder else f", {cell.own.encoder}"
     note += ", default settings" if cell.own.settings == "default" else ""
-    return f"ours {cell.own.value}{note}"
+    return f"ours {cell.own}{note}"
 
 
 def printed_with_mark(cell: NumberCell) -> str:

@@ -6,6 +6,7 @@ not match runs on CoOp's, except for data sets on which both lists have the same
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -31,6 +32,8 @@ from modalign.methods import method_class
 from modalign.methods.contract.parameters import parameters
 
 _METRICS = ("top-1", "base", "new", "harmonic mean")
+_LEARNED = {"α": "alpha", "β": "beta", "ω": "omega", "μ_IT": "mu_image_to_text", "μ_TI": "mu_text_to_image"}
+"""Learned hyper-parameters of DAM by their entry of its diagnosis. λ is not one: images and texts have their own."""
 BySeed = dict[int, float]
 
 
@@ -41,19 +44,29 @@ class OwnNumber:
     Attributes
     ----------
     value : Interval
-        Over seeds, as a share.
+        Over seeds, as a share, or of a learned hyper-parameter.
     encoder : str
         Encoder of the images, with that of the class text where it is another one.
     settings : str
         ``"paper"`` or ``"default"``.
     same_encoder : bool
         Whether the encoder is the printed one.
+    learned : bool, default=False
+        Whether it is a hyper-parameter, which is not printed in percent.
     """
 
     value: Interval
     encoder: str
     settings: str
     same_encoder: bool
+    learned: bool = False
+
+    def __str__(self) -> str:
+        """The mean with its interval."""
+        if not self.learned:
+            return str(self.value)
+        spread = "(one run)" if self.value.n == 1 else f"± {self.value.half_width:.4f}"
+        return f"{self.value.mean:.4f} {spread}"
 
 
 class OwnRuns:
@@ -73,14 +86,15 @@ class OwnRuns:
     def __call__(self, number: Published) -> OwnNumber | None:
         """Return the user's number, preferably with the printed encoder and settings; None without a match."""
         method = built_method(number.method)
-        if method is None or number.metric not in _METRICS:
+        learned = number.metric in _LEARNED
+        if method is None or not (learned or number.metric in _METRICS):
             return None
         found = []
         for (*encoders, settings), runs in self._groups.items():
             suiting = [run for run in runs if _suits(run, number, method)]
             if values := _values(suiting, number):
-                interval = mean_interval(values, bounds=(0, 1))
-                found.append(OwnNumber(interval, suiting[0].encoders, settings, _same(encoders, number)))
+                interval = mean_interval(values, bounds=(-math.inf, math.inf) if learned else (0, 1))
+                found.append(OwnNumber(interval, suiting[0].encoders, settings, _same(encoders, number), learned))
         return max(found, key=lambda own: (own.same_encoder, own.settings == "paper"), default=None)
 
 
@@ -141,7 +155,7 @@ def _values(runs: list[BenchmarkRun], number: Published) -> list[float]:
 
 
 def _part(runs: list[BenchmarkRun], name: str, metric: str, number: Published) -> BySeed:
-    """Seed → accuracy on one tested part of a data set, of test lists of the printed size."""
+    """Seed → accuracy on one tested part of a data set, of test lists of the printed size, or what was learned."""
     row = find_dataset(name)
     size = None if row is None else row.test_size(number.split)
     if protocol_of(number) in SOURCE_PROTOCOLS:
@@ -151,11 +165,14 @@ def _part(runs: list[BenchmarkRun], name: str, metric: str, number: Published) -
     tested: dict[int, dict[str, int]] = {}
     for run in own:
         tested.setdefault(run.run.seed, {})[run.part] = run.run.accuracy.n
-    part = metric if metric in ("base", "new") else None
+    part = metric if metric in ("base", "new") else "base" if metric in _LEARNED else None
+    entry = _LEARNED.get(metric)
     return {
-        run.run.seed: run.run.accuracy.top1
+        run.run.seed: run.run.accuracy.top1 if entry is None else run.run.diagnosis[entry]
         for run in own
-        if (part is None or run.part == part) and sum(tested[run.run.seed].values()) == size
+        if (part is None or run.part == part)
+        and sum(tested[run.run.seed].values()) == size
+        and (entry is None or entry in run.run.diagnosis)
     }
 
 

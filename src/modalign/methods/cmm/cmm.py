@@ -125,6 +125,8 @@ class CMM(MappingMethod):
     ablations: ClassVar[dict[str, dict[str, Any]]] = {
         "no map": {"map": False},
         "no triplet loss": {"triplet_weight": 0.0},
+        "no zero-shot scores": {"training_zero_shot_weight": 0.0, "zero_shot_weight": 0.0},
+        "zero-shot scores with weight 1": {"zero_shot_weight": 1.0},
     }
 
     preset: Literal["paper"] | None = None
