@@ -207,9 +207,16 @@ def test_layers_are_recomputed_where_they_would_store_too_much(
         gradients.append(torch.autograd.grad(tower(sentences, [prompts]).pooled.square().sum(), prompts)[0])
         assert len(recomputed) == layers
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    stored += 16 * 2 * 3 * 3 * 24 * 8 * tower.depth  # start and slots of each class, whose results are held together
+    for most, layers in ((stored, 0), (stored - 1, 3 * tower.depth)):
+        recomputed.clear()
+        monkeypatch.setattr(text_tower, "MOST_STORED", most)
+        tower(sentences, [prompts], chunk=1)
+        assert len(recomputed) == layers
+    recomputed.clear()
     with torch.no_grad():
         tower(sentences, [prompts])
-    assert len(recomputed) == tower.depth
+    assert not recomputed
 
 
 @pytest.mark.parametrize("tokens", [False, True], ids=["pooled", "tokens"])

@@ -179,8 +179,8 @@ class TextTower(Layered):
             with gradients in combination with ``checkpoint``.
         checkpoint : bool, default=False
             Gradient checkpointing: store the inputs of the layers only and recompute each layer in the backward pass,
-            for a third more computation. Also done where more than 4 GiB, or a quarter of the memory of a GPU, would
-            be stored otherwise.
+            for a third more computation. Also done where all chunks together would store more than 4 GiB, or a quarter
+            of the memory of a GPU, otherwise.
 
         Notes
         -----
@@ -199,19 +199,28 @@ class TextTower(Layered):
         bias = self._check_bias(bias, K, L)
         if chunk is not None and chunk < 1:
             raise InputError(f"Expected chunk to be at least one class, got {chunk}.")
+        own = bias is not None or any(p.ndim == 4 for p in prompts)  # the slots are not in the shared prefix
+        limit = 0 if bias is not None else 1 if own else self.context_length
+        chunks = [(start, min(start + (chunk or K), K)) for start in range(0, K, chunk or K)]
+        parts = [sentences.part(start, stop) for start, stop in chunks]
+        packings = [pack(part.ids, part.ends, limit, self._embedding) for part in parts]
+        width = self.width * self._embedding.itemsize  # bytes of a token
+        stored = (
+            STORED * G * sum(len(packing.ids) for packing in packings) * width * self.depth
+        )  # by all chunks at once
+        checkpoint = torch.is_grad_enabled() and (checkpoint or stored > _most_stored(self.device))
         outputs = []
-        for start in range(0, K, chunk or K):
-            stop = min(start + (chunk or K), K)
+        for (start, stop), packing in zip(chunks, packings, strict=True):
             some = [p[:, start:stop] if p.ndim == 4 else p for p in prompts]
             layers = None if bias is None else bias[:, start:stop].unbind(0)
-            outputs.append(self._encode(sentences.part(start, stop), some, G, tokens, layers, checkpoint))
+            outputs.append(self._encode(packing, some, G, tokens, layers, checkpoint))
         pooled, rows = zip(*outputs, strict=True)
         mask = sentences.mask.to(self.device)
         return TextOutput(torch.cat(pooled, 1), torch.cat(rows, 1) * mask[..., None] if tokens else None, mask)
 
     def _encode(
         self,
-        sentences: Sentences,
+        packing: Packing,
         prompts: list[Tensor],
         G: int,
         tokens: bool,
@@ -219,13 +228,9 @@ class TextTower(Layered):
         checkpoint: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """Return pooled features (G, K, d) and all positions (G, K, L, d), or None, of one chunk of classes."""
-        own = bias is not None or any(p.ndim == 4 for p in prompts)  # the slots are not in the shared prefix
-        limit = 0 if bias is not None else 1 if own else self.context_length
-        packing = pack(sentences.ids, sentences.ends, limit, self._embedding)
+        own = bias is not None or any(p.ndim == 4 for p in prompts)
         everything, (ends, places) = packing.everything(), packing.ends()
         x, queries = self._embedding[packing.ids].expand(G, -1, -1), everything
-        stored = STORED * x.nbytes * self.depth
-        checkpoint = torch.is_grad_enabled() and (checkpoint or stored > _most_stored(self.device))
         for layer, block in enumerate(self._blocks):
             if layer < len(prompts):
                 x = _place(x, prompts[layer], packing, queries)
