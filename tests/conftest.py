@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawings import draw
@@ -29,6 +31,22 @@ def pytest_sessionstart() -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium for tests of pages; closed with its module, since it keeps an event loop in the thread."""
+    api = pytest.importorskip("playwright.sync_api", reason="the page is opened with the package playwright")
+    with api.sync_playwright() as playwright:
+        names = ("chromium", "chromium-browser", "google-chrome")
+        program = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+        if not Path(program).is_file():
+            pytest.skip("the page is opened in Chromium, which is not on this machine: playwright install chromium")
+        opened = playwright.chromium.launch(
+            executable_path=program, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

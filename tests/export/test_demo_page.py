@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -39,21 +38,14 @@ def address(exported: Export, node_modules: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def page(address: str) -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the page is opened with the package playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("the page is opened in Chromium, which is not on this machine")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        opened = browser.new_page()
-        opened.trouble = []
-        opened.on("pageerror", lambda what: opened.trouble.append(str(what)))
-        opened.on("request", lambda r: r.url.startswith((address, "blob:")) or opened.trouble.append(r.url))
-        opened.goto(address)
-        opened.wait_for_function("document.getElementById('state').textContent == 'The model is ready.'")
-        yield opened
-        browser.close()
+def page(browser: Any, address: str) -> Any:
+    opened = browser.new_page()
+    opened.trouble = []
+    opened.on("pageerror", lambda what: opened.trouble.append(str(what)))
+    opened.on("request", lambda r: r.url.startswith((address, "blob:")) or opened.trouble.append(r.url))
+    opened.goto(address)
+    opened.wait_for_function("document.getElementById('state').textContent == 'The model is ready.'")
+    return opened
 
 
 def test_a_dropped_photo_is_classified_as_in_python(page: Any, classifier: Classifier, tmp_path: Path) -> None:

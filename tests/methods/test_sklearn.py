@@ -13,7 +13,7 @@ ESTIMATORS = [
 
 
 def expected(estimator: object) -> dict[str, str]:
-    return {"check_classifiers_classes": "it uses -1 as the name of a class; here -1 marks an unlabelled image"}
+    return {"check_classifiers_classes": "it uses -1 as the name of a class; here -1 marks an unlabeled image"}
 
 
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -53,18 +51,6 @@ def test_the_page_is_whole_in_a_browser(tmp_path: Path, browser: Any) -> None:
         )
         assert len(boxes) == 2 + 11 + 1
         assert min(boxes) > 50
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="the page is opened with the package playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("the page is opened in Chromium, which is not on this machine")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def test_the_command_prints_rows_states_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
