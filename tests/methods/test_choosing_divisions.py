@@ -8,8 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modalign.methods.auto.auto_trials import Trials, trials
 from modalign.methods.contract.divisions import ENOUGH, copies, selection_splits
 from modalign.methods.contract.vectors import Problem
+
+EMPTY = Trials((), 0, 1.0)
 
 
 def problem(y, *, n_classes=6, validation=0, ids=None, seed=0) -> Problem:
@@ -42,6 +45,20 @@ def test_every_division_teaches_what_it_does_not_judge_and_loses_no_class(y, see
     assert (divided.source == "nothing") == (not divided.parts)
     if not absent and len(labels):
         assert sorted(judged) == [i for i, label in enumerate(labels.tolist()) if sizes[label] > 1]
+
+
+@given(y=st.lists(st.integers(-1, 5), min_size=1, max_size=80), new=st.permutations(range(6)), seed=st.integers(0, 5))
+def test_divisions_do_not_depend_on_the_numbers_of_the_classes(y, new, seed):
+    y = torch.tensor(y)
+    renamed = torch.where(y < 0, y, torch.tensor(new)[y])
+    known, other = (selection_splits(problem(labels), seed).parts for labels in (y, renamed))
+    for part, again in zip(known, other, strict=True):
+        assert part.rows.equal(again.rows)
+        assert part.X.equal(again.X)
+        assert torch.tensor(new)[part.y].equal(again.y)
+    tried = [(trials(problem(labels), None, seed) or EMPTY).parts for labels in (y, renamed)]
+    for part, again in zip(*tried, strict=True):
+        assert all(own.equal(theirs) for own, theirs in zip(part, again, strict=True))
 
 
 def test_validation_images_come_first_and_enough_of_them_are_enough():

@@ -15,6 +15,7 @@ from modalign.methods.contract.selection import (
     SCALES,
     ScaledLikelihood,
     choosing_parts,
+    classes_in_order_of_rows,
     folds,
     held_out,
     log_likelihood,
@@ -88,6 +89,15 @@ def test_folds_divide_every_class_evenly_and_no_unlabeled_image_is_held_out(y, c
         assert len(sizes) == used
         assert sizes.max() - sizes.min() <= 1
     torch.testing.assert_close(found, folds(y, count, random_state=seed))
+
+
+@given(y=st.lists(st.integers(-1, 4), min_size=2, max_size=60), new=st.permutations(range(5)), seed=st.integers(0, 9))
+def test_folds_do_not_depend_on_the_numbers_of_the_classes(y, new, seed):
+    y = torch.tensor(y)
+    renamed = torch.where(y < 0, y, torch.tensor(new)[y])
+    if (y >= 0).sum() >= 2:
+        assert torch.equal(folds(renamed, 4, random_state=seed), folds(y, 4, random_state=seed))
+    assert torch.tensor(new)[classes_in_order_of_rows(y)].equal(classes_in_order_of_rows(renamed))
 
 
 @given(groups=st.lists(st.integers(0, 12), min_size=4, max_size=40), seed=st.integers(0, 9))

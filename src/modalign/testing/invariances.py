@@ -11,15 +11,17 @@ from modalign.testing.subject import Subject, few_shot_problem, needs
 
 
 def renaming_the_classes_permutes_the_scores(subject: Subject) -> None:
-    """With the classes in another order, the columns of the scores are in that order."""
+    """With the classes in another order, the columns of the scores are in that order, also where folds are drawn."""
     data = subject.data
     new = np.array([3, 0, 4, 1, 2])  # class c becomes class new[c]
     text = np.empty_like(data.text)
     text[new] = data.text
     renamed = data._replace(y=new[data.y], yv=new[data.yv], yt=new[data.yt], text=text)
-    for with_text in subject.texts:
-        scores = subject.fitted(with_text).scores(data.Xt)
-        permuted = subject.fit(renamed, with_text=with_text).scores(data.Xt)
+    cases = [(with_text, True) for with_text in subject.texts] + [(True, False)]  # folds are drawn without validation
+    for with_text, validated in cases:
+        known = subject.fitted(with_text) if validated else subject.fit(data, with_text=with_text, validated=False)
+        scores = known.scores(data.Xt)
+        permuted = subject.fit(renamed, with_text=with_text, validated=validated).scores(data.Xt)
         expect_close(
             permuted[:, new], scores, subject.tolerance * np.abs(scores).max(), "The order of the classes matters."
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import groups_of_copies
-from modalign.methods.contract.selection import folds, held_out
+from modalign.methods.contract.selection import classes_in_order_of_rows, folds, held_out
 from modalign.methods.contract.vectors import Problem
 
 MOST_COMPARED = 10_000  # largest number of labeled images whose pairs are compared to find copies
@@ -76,7 +76,8 @@ def trials(problem: Problem, groups: Tensor | None, seed: int) -> Trials | None:
         parts, doublings = _folds(problem, folds(y, groups=groups, random_state=seed))
     folded = sum(len(held) for _, held in parts)
     if left_out:
-        order = present[torch.from_numpy(np.random.default_rng(seed).permutation(len(present)))].to(y.device)
+        labeled = classes_in_order_of_rows(y)
+        order = labeled[torch.from_numpy(np.random.default_rng(seed).permutation(len(labeled))).to(y.device)]
         for chosen in order[: LEFT_OUT * left_out].split(left_out):
             out = torch.isin(y, chosen)
             parts.append((~out, out.nonzero().flatten()))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from modalign.core.features import UNLABELED
 from modalign.linalg.similarity import linked_groups
-from modalign.methods.contract.selection import ENOUGH, FOLDS, folds, held_out
+from modalign.methods.contract.selection import ENOUGH, FOLDS, classes_in_order_of_rows, folds, held_out
 from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.vectors import Problem
 
@@ -122,7 +122,7 @@ def _classes(
     X: Tensor, y: Tensor, first: Tensor, n_classes: int, count: int, random_state: int | None
 ) -> list[SelectionSplit]:
     """A division between classes, in proportion to the share of classes without an image; ``count`` others are held."""
-    present = y.unique()
+    present = classes_in_order_of_rows(y)
     share = 1 - len(present) / n_classes
     held_classes = min(max(1, round(share * len(present))), len(present) - 2)
     if share == 0 or held_classes < 1:

@@ -106,8 +106,9 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
     """Assign images to stratified folds of equal size; copies share a fold.
 
     The images of each class are assigned to the folds in turn, in random order, and the next class continues with the
-    next fold. The sizes of the folds differ by at most one image, in total and per class. A class with one image is
-    missing in the training images of its fold.
+    next fold. The classes follow each other as their images do in the random order, so that the folds do not depend on
+    the numbers of the classes. The sizes of the folds differ by at most one image, in total and per class. A class with
+    one image is missing in the training images of its fold.
 
     Parameters
     ----------
@@ -139,12 +140,23 @@ def folds(y: Tensor, count: int = FOLDS, *, groups: Tensor | None = None, random
     if min(count, len(first)) < 2:
         raise InputError(f"Expected at least 2 folds and 2 labeled images, got {count} and {len(first)}.")
     order = np.random.default_rng(random_state).permutation(len(first))
-    order = order[np.argsort(labels[known[first[order]]], kind="stable")]
+    _, place, of = np.unique(labels[known[first[order]]], return_index=True, return_inverse=True)
+    order = order[np.argsort(place[of], kind="stable")]
     dealt = np.empty(len(first), dtype=np.int64)
     dealt[order] = np.arange(len(first)) % min(count, len(first))
     found = np.full(len(labels), UNLABELED, dtype=np.int64)
     found[known] = dealt[unit_of]
     return torch.from_numpy(found).to(y.device)
+
+
+def classes_in_order_of_rows(y: Tensor) -> Tensor:
+    """The classes of ``y`` (n,), −1 for unlabeled rows, in the order of their first rows.
+
+    What is drawn from them depends on the images alone and not on the numbers of the classes.
+    """
+    known = y[y != UNLABELED]
+    _, first = np.unique(known.cpu().numpy(), return_index=True)
+    return known[torch.from_numpy(np.sort(first)).to(y.device)]
 
 
 def choosing_parts(
