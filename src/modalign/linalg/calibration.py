@@ -9,7 +9,7 @@ from jaxtyping import Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import class_indices, real, wide
+from modalign.linalg.inputs import class_indices, exact_dtype, float_tensor
 from modalign.linalg.scale_search import ScaledState, best_scale
 
 BINS = 15
@@ -155,7 +155,7 @@ def expected_calibration_error(probabilities: Real[Tensor, "n C"], labels: Int[T
     p, y = _scores_and_labels(probabilities, labels, "probabilities")
     if bool((p < 0).any()) or float((p.double().sum(dim=1) - 1).abs().max()) > 1e-3:
         raise InputError("Expected probabilities that are non-negative and sum to 1 in every row; use softmax.")
-    confidence = p.amax(dim=1).to(wide(p.device))
+    confidence = p.amax(dim=1).to(exact_dtype(p.device))
     right = (p.argmax(dim=1) == y).to(confidence.dtype)
     edges = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype, device=p.device)[1:-1]
     group = torch.bucketize(confidence, edges.contiguous())  # (edge, edge], as Guo et al. have it
@@ -164,7 +164,7 @@ def expected_calibration_error(probabilities: Real[Tensor, "n C"], labels: Int[T
 
 
 def _scores_and_labels(scores: Tensor, labels: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    scores = real(scores, name, ndim=2).detach()
+    scores = float_tensor(scores, name, ndim=2).detach()
     if scores.shape[0] == 0 or scores.shape[1] < 2:
         raise InputError(f"Expected {name} of shape (n, C), n ≥ 1, C ≥ 2, got {tuple(scores.shape)}.")
     return scores, class_indices(labels, len(scores), scores.shape[1]).to(scores.device)

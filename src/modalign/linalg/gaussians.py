@@ -11,7 +11,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import real, wide
+from modalign.linalg.inputs import exact_dtype, float_tensor
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Gaussian:
                 f"{tuple(self.covariance.shape)}."
             )
         for name in ("mean", "covariance"):
-            tensor = real(getattr(self, name), name)
-            object.__setattr__(self, name, tensor.detach().to(wide(tensor.device)))
+            tensor = float_tensor(getattr(self, name), name)
+            object.__setattr__(self, name, tensor.detach().to(exact_dtype(tensor.device)))
 
     @classmethod
     def fit(cls, X: Real[Tensor, "n d"]) -> Self:
         """Fit by maximum likelihood to (n, d) rows, n ≥ 1, with the covariance divided by n. O(n d²)."""
-        X = real(X, "X", ndim=2).detach()
+        X = float_tensor(X, "X", ndim=2).detach()
         if 0 in X.shape:
             raise InputError(f"Expected at least one row and one column, got shape {tuple(X.shape)}.")
-        X = X.to(wide(X.device))
+        X = X.to(exact_dtype(X.device))
         mean = X.mean(dim=0)
         centered = X - mean
         return cls(mean, centered.mT @ centered / len(X))
@@ -104,7 +104,7 @@ class Plane:
 
     def project(self, X: Real[Tensor, "n d"]) -> Float[Tensor, "n 2"]:
         """(n, d) rows to (n, 2) coordinates in float64."""
-        return (real(X, "X", ndim=2).to(self.center.dtype) - self.center) @ self.axes
+        return (float_tensor(X, "X", ndim=2).to(self.center.dtype) - self.center) @ self.axes
 
 
 def kl(p: Gaussian, q: Gaussian) -> float:
@@ -160,7 +160,7 @@ def principal_plane(*sets: Tensor) -> Plane:
     """PCA of all sets together to two dimensions, with equal weight per row; d ≥ 2. O(n d² + d³)."""
     if not sets or len({X.shape[-1] for X in sets}) != 1:
         raise InputError(f"Expected vectors of one width, got {[tuple(X.shape) for X in sets]}.")
-    together = Gaussian.fit(torch.cat([real(X, "X", ndim=2).to(wide(X.device)) for X in sets]))
+    together = Gaussian.fit(torch.cat([float_tensor(X, "X", ndim=2).to(exact_dtype(X.device)) for X in sets]))
     if len(together.mean) < 2:
         raise InputError("Expected vectors of width at least 2, got 1.")
     values, vectors = torch.linalg.eigh(together.covariance)

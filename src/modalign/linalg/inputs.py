@@ -17,7 +17,7 @@ from modalign.core.errors import InputError
 SHORT, LONG = 1e-9, 1e9  # lengths of rows whose squares neither vanish nor overflow in float32
 
 
-def real(tensor: Tensor, name: str, *, ndim: int | None = None, finite: bool = True) -> Tensor:
+def float_tensor(tensor: Tensor, name: str, *, ndim: int | None = None, finite: bool = True) -> Tensor:
     """Convert ``tensor`` to float32 or float64 after checking its number of dimensions and for NaN and infinity."""
     if not isinstance(tensor, Tensor):
         raise InputError(f"Expected {name} to be a torch tensor, got {type(tensor).__name__}; use torch.as_tensor.")
@@ -85,9 +85,9 @@ def _largest(X: Tensor) -> Tensor:
     return torch.maximum(X.amax(dim=-1, keepdim=True), -X.amin(dim=-1, keepdim=True))
 
 
-def pair(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+def paired_rows(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     """Return two finite matrices with equal numbers of rows in their common dtype."""
-    X, Y = real(X, "X", ndim=2), real(Y, "Y", ndim=2)
+    X, Y = float_tensor(X, "X", ndim=2), float_tensor(Y, "Y", ndim=2)
     if len(X) != len(Y) or len(X) == 0:
         raise InputError(f"Expected X and Y with the same rows, at least one; got {len(X)} and {len(Y)}.")
     dtype = torch.promote_types(X.dtype, Y.dtype)
@@ -104,6 +104,6 @@ def class_indices(y: Tensor, n: int, n_classes: int, *, lowest: int = 0) -> Tens
     return y.long()
 
 
-def wide(device: torch.device) -> torch.dtype:
+def exact_dtype(device: torch.device) -> torch.dtype:
     """Return the dtype for accumulation: float64 if the device supports it."""
     return torch.float32 if device.type == "mps" else torch.float64

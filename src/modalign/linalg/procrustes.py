@@ -9,7 +9,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import pair, wide
+from modalign.linalg.inputs import exact_dtype, paired_rows
 
 _CHUNK = 1 << 20  # numbers converted to float64 at a time
 
@@ -52,7 +52,7 @@ def procrustes(A: Real[Tensor, "n dx"], B: Real[Tensor, "n dy"], *, complete: bo
     Schönemann, A generalized solution of the orthogonal Procrustes problem, 1966; Higham, Functions of matrices, 2008,
     section 8.1 (canonical polar decomposition). GPUA, the initial map W₀.
     """
-    A, B = pair(A, B)
+    A, B = paired_rows(A, B)
     dx, dy = A.shape[1], B.shape[1]
     if 0 in (dx, dy):
         raise InputError(f"Expected vectors of width at least 1, got {dx} and {dy}.")
@@ -66,7 +66,7 @@ def procrustes(A: Real[Tensor, "n dx"], B: Real[Tensor, "n dy"], *, complete: bo
 
 def _svd_of_product(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Left vectors (dx, k), singular values, right vectors (dy, k) of AᵀB, in float64."""
-    exact = wide(A.device)
+    exact = exact_dtype(A.device)
     if len(A) < min(A.shape[1], B.shape[1]):
         QA, RA = torch.linalg.qr(A.to(exact).mT)
         QB, RB = torch.linalg.qr(B.to(exact).mT)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import class_indices, real
+from modalign.linalg.inputs import class_indices, float_tensor
 from modalign.linalg.similarity import unit
 
 BLOCK = 2**16  # rows that are converted at a time
@@ -38,7 +38,7 @@ def text_prototypes(text: Real[Tensor, "C T d"] | Real[Tensor, "C d"]) -> Float[
     Radford et al., Learning transferable visual models from natural language supervision, 2021, section 3.1.4
     (prompt ensembling in embedding space).
     """
-    text = real(text, "text")
+    text = float_tensor(text, "text")
     if text.ndim == 2:
         text = text[:, None]
     if text.ndim != 3 or 0 in text.shape:
@@ -69,13 +69,13 @@ def class_means(X: Real[Tensor, "n d"], y: Int[Tensor, " n"], n_classes: int) ->
     InputError
         A class has no image, an entry is NaN, or labels are outside −1…C − 1.
     """
-    none = real(X[:0], "X", ndim=2)
+    none = float_tensor(X[:0], "X", ndim=2)
     y = class_indices(y, len(X), n_classes, lowest=-1).to(X.device)
     known = y >= 0
     _require_all(torch.bincount(y[known], minlength=n_classes) > 0, "labeled image")
     sums = none.new_zeros(n_classes, X.shape[1])
     for rows in torch.arange(len(X), device=X.device).split(BLOCK):  # X may be a memory map
-        part = real(X[rows[0] : rows[-1] + 1], "X")
+        part = float_tensor(X[rows[0] : rows[-1] + 1], "X")
         sums.index_add_(0, y[rows][known[rows]], unit(part[known[rows]]))
     return unit(sums)
 

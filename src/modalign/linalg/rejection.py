@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import class_indices, real
+from modalign.linalg.inputs import class_indices, float_tensor
 
 Confidence = Literal["probability", "margin", "score"]
 
@@ -61,7 +61,7 @@ class Rejection:
         Vovk, Gammerman and Shafer, Algorithmic learning in a random world, 2005 (conformal prediction).
         """
         reference = torch.tensor(self.reference, dtype=torch.float64)
-        sure = confidence_score(real(logits, "logits", ndim=2).cpu().double(), self.kind)
+        sure = confidence_score(float_tensor(logits, "logits", ndim=2).cpu().double(), self.kind)
         below = torch.searchsorted(reference, sure, right=True)
         return (1 + below.double()) / (len(reference) + 1)
 
@@ -103,7 +103,7 @@ def confidence_score(logits: Real[Tensor, "m C"], kind: Confidence = "probabilit
     ``probability`` is the largest softmax probability, ``margin`` the difference of the two largest logits, and
     ``score`` the largest logit, which unlike the others depends on the absolute similarity of an image to a class.
     """
-    logits = real(logits, "logits", ndim=2)
+    logits = float_tensor(logits, "logits", ndim=2)
     if logits.shape[1] < 2:
         raise InputError(f"Expected scores of at least 2 classes, got {logits.shape[1]}.")
     if kind == "score":
@@ -144,7 +144,7 @@ def fit_rejection(
     InputError
         There are no images or fewer than two classes, labels are outside 0…C − 1, or a logit is not finite.
     """
-    logits = real(logits, "logits", ndim=2).cpu().double()
+    logits = float_tensor(logits, "logits", ndim=2).cpu().double()
     if not len(logits):
         raise InputError("Expected at least one held-out image to learn a rejection threshold from, got none.")
     best, separation, caught = kinds[0], None, None

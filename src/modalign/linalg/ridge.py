@@ -14,7 +14,7 @@ from jaxtyping import Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import real, wide
+from modalign.linalg.inputs import exact_dtype, float_tensor
 
 
 def ridge_weights(
@@ -46,10 +46,10 @@ def ridge_weights(
     Hastie, Tibshirani and Friedman, The elements of statistical learning, 2nd edition, equation 3.44 and section
     18.3.5 (dual form).
     """
-    X, Y = real(X, "X"), real(Y, "Y")
+    X, Y = float_tensor(X, "X"), float_tensor(Y, "Y")
     if X.ndim < 2 or Y.ndim < 2 or X.shape[-2] != Y.shape[-2] or 0 in X.shape[-2:]:
         raise InputError(f"Expected X (..., n, dx) and Y (..., n, dy), got {tuple(X.shape)} and {tuple(Y.shape)}.")
-    dtype, exact = torch.promote_types(X.dtype, Y.dtype), wide(X.device)
+    dtype, exact = torch.promote_types(X.dtype, Y.dtype), exact_dtype(X.device)
     lam = torch.as_tensor(lam, dtype=exact, device=X.device)
     if not bool((lam > 0).all()):
         raise InputError(f"Expected every λ > 0, got {float(lam.min()):g}.")

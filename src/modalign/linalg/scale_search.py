@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 
 _CHUNK = 1 << 16  # numbers held in float64 at a time: they stay in the cache
 _PILOT = 1 << 18  # number of logits for the initial estimate
@@ -27,7 +27,7 @@ class ScaledState:
 
     @classmethod
     def at(cls, z: Tensor, y: Tensor, beta: float) -> ScaledState:
-        total = torch.zeros(5, dtype=wide(z.device), device=z.device)
+        total = torch.zeros(5, dtype=exact_dtype(z.device), device=z.device)
         rows = max(1, _CHUNK // z.shape[1])
         for part, label in zip(z.split(rows), y.split(rows), strict=True):
             part = part.to(total.dtype)

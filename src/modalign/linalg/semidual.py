@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 from modalign.linalg.similarity import LOWEST
 
 Blocks = Callable[[], Iterable[tuple[slice, Tensor]]]  # slices of the rows, and their scores (block, K)
@@ -113,7 +113,7 @@ def match(
     Cuturi, Sinkhorn distances, 2013; Genevay et al., Stochastic optimization for large-scale optimal transport, 2016
     (the semi-dual); Brauer, Clason, Lorenz and Wirth, A Sinkhorn-Newton method for entropic optimal transport, 2017.
     """
-    exact = wide(shares.device)
+    exact = exact_dtype(shares.device)
     problem = _Problem(blocks, n, epsilon, shares.to(exact), rho / epsilon, len(shares) <= MAX_NEWTON, reduce)
     x = torch.zeros_like(problem.c) if start is None else start.to(exact) / epsilon
     state, passes = problem.evaluate(x), 1

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import real
+from modalign.linalg.inputs import float_tensor
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.linalg.sweeps.kernel import numpy_multiplies
@@ -90,7 +90,7 @@ def set_transport(
     ----------
     Cuturi, Sinkhorn distances, 2013; Peyré and Cuturi, Computational optimal transport, 2019, section 9.1 (gradient).
     """
-    left, right = real(left, "left"), real(right, "right")
+    left, right = float_tensor(left, "left"), float_tensor(right, "right")
     if left.ndim != 3 or right.ndim != 3 or left.shape[2] != right.shape[2] or 0 in (*left.shape, *right.shape):
         raise InputError(
             f"Expected sets (P, J, d) and (Q, L, d) of one width, got {tuple(left.shape)} and {tuple(right.shape)}."

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import ordinary, power_of_two, real, traced
+from modalign.linalg.inputs import float_tensor, ordinary, power_of_two, traced
 
 CHUNK = 2**24  # cosines held at a time: 64 MB
 # Cosine from which two image vectors count as one picture. On CLIP ViT-B/32 features of Caltech101 and Oxford Flowers
@@ -45,7 +45,7 @@ def unit(X: Real[Tensor, "... d"]) -> Float[Tensor, "... d"]:
     Tensor of shape (..., d)
         Unit rows, differentiable. Cost O(n d).
     """
-    X = real(X, "X", finite=False)
+    X = float_tensor(X, "X", finite=False)
     if not X.numel():
         return X
     length = torch.linalg.vector_norm(X, dim=-1, keepdim=True)
@@ -98,7 +98,7 @@ def top_k(scores: Real[Tensor, "... m"], k: int) -> TopK:
     TopK
         (..., k) values (differentiable) and int64 columns. Cost O(m) per row.
     """
-    scores = real(scores, "scores", finite=False)
+    scores = float_tensor(scores, "scores", finite=False)
     m = scores.shape[-1] if scores.ndim else 0
     if not 1 <= k <= m:
         raise InputError(f"Expected k between 1 and the number of columns ({m}), got {k}.")

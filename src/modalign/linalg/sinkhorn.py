@@ -10,7 +10,7 @@ from jaxtyping import Real
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import real, wide
+from modalign.linalg.inputs import exact_dtype, float_tensor
 from modalign.linalg.plan import TransportPlan
 from modalign.linalg.sweeps.kernel import tiles
 from modalign.linalg.sweeps.solver import solve
@@ -90,7 +90,7 @@ def sinkhorn(
     >>> bool(plan.converged)
     True
     """
-    cost = real(cost, "cost").detach()
+    cost = float_tensor(cost, "cost").detach()
     if cost.ndim < 2 or 0 in cost.shape[-2:]:
         raise InputError(f"Expected a cost of shape (..., n, m) with n, m ≥ 1, got {tuple(cost.shape)}.")
     strengths = _strengths(rho)
@@ -99,7 +99,7 @@ def sinkhorn(
             f"Expected max_sweeps ≥ 1, check_every ≥ 1 and tolerance ≥ 0, got {max_sweeps}, {check_every}, {tolerance}."
         )
     batch, (n, m) = cost.shape[:-2], cost.shape[-2:]
-    exact = wide(cost.device)
+    exact = exact_dtype(cost.device)
     eps = torch.as_tensor(epsilon, dtype=exact, device=cost.device)
     if not bool((torch.isfinite(eps) & (eps > 0)).all()):
         raise InputError(f"Expected a positive, finite epsilon, got {epsilon}.")
@@ -148,10 +148,10 @@ def _broadcast(tensor: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
 
 def _marginal(weights: Tensor | None, shape: tuple[int, ...], cost: Tensor, name: str) -> Tensor:
     """Return masses (..., n) in float64."""
-    exact = wide(cost.device)
+    exact = exact_dtype(cost.device)
     if weights is None:
         return torch.full(shape, 1 / shape[-1], dtype=exact, device=cost.device)
-    weights = _broadcast(real(weights, name).detach().to(cost.device, exact), shape, name)
+    weights = _broadcast(float_tensor(weights, name).detach().to(cost.device, exact), shape, name)
     if bool((weights < 0).any()) or not bool((weights.sum(dim=-1) > 0).all()):
         raise InputError(f"Expected non-negative masses in {name} with a positive sum, got a negative one or none.")
     return weights

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
 from modalign.core.errors import InputError, require_choice
-from modalign.linalg.inputs import real, traced
+from modalign.linalg.inputs import float_tensor, traced
 from modalign.linalg.set_transport import set_transport
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
@@ -135,7 +135,7 @@ def token_plan(
         Masses that sum to 1 over the last two dimensions; columns of padding are 0. No gradient.
     """
     with torch.no_grad():
-        patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
+        patches, words = unit(float_tensor(patches, "patches")), unit(float_tensor(words, "words"))
         masses = None
         if mask is not None:
             mask = mask.to(words.device).expand(words.shape[:2])
@@ -154,7 +154,7 @@ def transported_tokens(patches: Tensor, words: Tensor, mask: Tensor, options: di
 def _between_sets(left: Tensor, right: Tensor, mask: Tensor | None, options: dict) -> TransportScores:
     """Each part (P, Q); in a recorded graph with all sweeps."""
     if traced():
-        sets = unit(real(left, "left")), unit(real(right, "right"))
+        sets = unit(float_tensor(left, "left")), unit(float_tensor(right, "right"))
         return TransportScores(*recorded_costs(*sets, mask, options["epsilon"], options["max_sweeps"]))
     solved = set_transport(left, right, mask=mask, **options)
     return TransportScores(solved.cost, solved.entropy, solved.marginal_error)
@@ -162,7 +162,7 @@ def _between_sets(left: Tensor, right: Tensor, mask: Tensor | None, options: dic
 
 def uniform_tokens(patches: Tensor, words: Tensor, mask: Tensor) -> TransportScores:
     """Token level with uniform plans: one minus the inner product of mean unit vectors; all results (B, K, M, N)."""
-    patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
+    patches, words = unit(float_tensor(patches, "patches")), unit(float_tensor(words, "words"))
     counts = mask.sum(dim=2)
     means = words.where(mask[..., None], 0).sum(dim=2) / counts[..., None]
     cost = 1 - torch.einsum("bmd,knd->bkmn", patches.mean(dim=2), means)

@@ -25,7 +25,7 @@ from modalign.methods.align.align_transport import (
 from modalign.methods.contract.estimators.estimator import unfitted
 from modalign.methods.contract.parameters import Count, NonNegative, Positive, Range
 from modalign.methods.contract.prompting import (
-    LOOKED_AT,
+    DIAGNOSED,
     PromptLearner,
     PromptMethod,
     fitting_depth,
@@ -293,7 +293,7 @@ class AlignLearner(PromptLearner):
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """Return the entropies of the plans relative to uniform plans, and the largest marginal errors."""
-        pixels = next(data.in_order(LOOKED_AT)).pixels
+        pixels = next(data.in_order(DIAGNOSED)).pixels
         return {
             "prompt_layers": max(map(len, self.prompts.prompts())),
             **self.transport(self.image_output(pixels), self.classes()).diagnosis(),

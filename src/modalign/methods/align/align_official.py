@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalign.linalg.inputs import real
+from modalign.linalg.inputs import float_tensor
 from modalign.linalg.similarity import unit
 
 SWEEPS, THRESHOLD = 100, 1e-2
@@ -74,7 +74,7 @@ def official_token_similarity(
     tuple of (Tensor, Tensor, Tensor)
         Similarity, entropy and marginal error of the plans, (B, K, M, N) each.
     """
-    patches, words = unit(real(patches, "patches")), unit(real(words, "words"))
+    patches, words = unit(float_tensor(patches, "patches")), unit(float_tensor(words, "words"))
     (B, M, J, _), (K, N, L, _) = patches.shape, words.shape
     found = [patches.new_empty(B, K, M, N) for _ in range(3)]
     step = max(1, _ENTRIES // (M * N * J * L))

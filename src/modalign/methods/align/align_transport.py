@@ -21,7 +21,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, require_choice
 from modalign.encoders.towers.sentences import Sentences
-from modalign.linalg.inputs import real, traced
+from modalign.linalg.inputs import float_tensor, traced
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
 from modalign.linalg.token_transport import (
@@ -143,7 +143,10 @@ def two_level_transport(
     """
     require_choice("plan", plan, get_args(PlanKind))
     require_choice("value", value, get_args(Value))
-    image_prompts, text_prompts = real(image_prompts, "image_prompts"), real(text_prompts, "text_prompts")
+    image_prompts, text_prompts = (
+        float_tensor(image_prompts, "image_prompts"),
+        float_tensor(text_prompts, "text_prompts"),
+    )
     if image_prompts.ndim != 3 or text_prompts.ndim != 3 or image_prompts.shape[2] != text_prompts.shape[2]:
         raise InputError(
             "Expected image_prompts (B, M, d) and text_prompts (K, N, d) of one width, "

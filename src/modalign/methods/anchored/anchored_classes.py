@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 
 SPREAD = 2.0  # variance that a class without labels and images has beyond the shared one, in units of 1 / strength
 JITTER = 1e-6  # share of the mean second moment, added to the covariance, which is zero for copies
@@ -141,7 +141,7 @@ class AnchoredClasses:
         variance = moments.variance
         if variance is None:
             variance = float(moments.scatter.diagonal().sum()) / moments.total
-        factor = torch.linalg.cholesky(_shrunk(scatter.to(wide(sums.device)), freedom, variance)).to(sums.dtype)
+        factor = torch.linalg.cholesky(_shrunk(scatter.to(exact_dtype(sums.device)), freedom, variance)).to(sums.dtype)
         spread = 1 + SPREAD / (sizes + strength)
         if labeled is not None:
             spread = torch.where(labeled, 1.0, spread)
@@ -154,7 +154,7 @@ class AnchoredClasses:
 
     def expanded(self) -> ExpandedDensity:
         """The same as a linear function of the image and of one number of it, for images that are scored repeatedly."""
-        exact = wide(self.factor.device)
+        exact = exact_dtype(self.factor.device)
         factor, inverse = self.factor.to(exact), 1 / self.spread.to(exact)
         centers = torch.linalg.solve_triangular(factor, self.means.T.to(exact), upper=False).T
         origin = centers.mean(dim=0)

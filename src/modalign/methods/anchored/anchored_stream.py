@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 from modalign.linalg.similarity import unit
 from modalign.methods.anchored.anchored_classes import AnchoredClasses, Moments
 from modalign.methods.contract.team import Team
@@ -69,7 +69,7 @@ def settle_stream(
     SettledStream
         Sums are added up in float64. Cost O(rounds n d (d + K)).
     """
-    n, (K, d), exact = len(X), text.shape, wide(X.device)
+    n, (K, d), exact = len(X), text.shape, exact_dtype(X.device)
     step = max(64, NUMBERS // max(d, K))
 
     def blocks() -> Iterator[tuple[slice, Tensor]]:

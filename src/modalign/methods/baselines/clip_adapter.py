@@ -101,7 +101,7 @@ class CLIPAdapter(StoppedMethod):
     weight_decay: NonNegative = 0.01
 
     def _fit(self, problem: Problem) -> None:
-        X, y, validation = self._lessons(problem)
+        X, y, validation = self._training_data(problem)
         self.prototypes_, start = problem.prototypes(), self._start(X)
         if validation is not None and (self.ratio == "auto" or self.stop is None):
             chosen_on = "validation"

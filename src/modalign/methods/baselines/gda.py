@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.linalg.calibration import expected_temperature
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import soft_assignments, top_k, unit
 from modalign.methods.contract.best_candidate import Best
@@ -36,7 +36,7 @@ class Discriminant(NamedTuple):
     @classmethod
     def estimate(cls, X: Tensor, P: Tensor, text: Tensor | None, neighbors: int) -> Discriminant:
         """Discriminant of unit images (n, d) with assignments (n, C), see :class:`GDA`; in float64 on a CPU."""
-        P, rows = P.to(wide(X.device)), X.to(wide(X.device))
+        P, rows = P.to(exact_dtype(X.device)), X.to(exact_dtype(X.device))
         sizes, d = P.sum(dim=0), X.shape[1]
         total, center = sizes.sum(), (P.sum(dim=1) @ rows) / sizes.sum()
         rows = rows - center  # moments around the mean lose no digits

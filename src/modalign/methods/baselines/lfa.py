@@ -31,7 +31,13 @@ from modalign.linalg.procrustes import procrustes
 from modalign.linalg.prototypes import class_means
 from modalign.linalg.similarity import unit
 from modalign.linalg.sinkhorn import sinkhorn
-from modalign.methods.baselines.lfa_refinement import Lesson, Refinement, RefinementSettings, SelectedMap, refine_maps
+from modalign.methods.baselines.lfa_refinement import (
+    AlignmentData,
+    Refinement,
+    RefinementSettings,
+    SelectedMap,
+    refine_maps,
+)
 from modalign.methods.contract.best_candidate import Best, Criterion
 from modalign.methods.contract.calibrating import lone_labels_temperature
 from modalign.methods.contract.divisions import SelectionSplits, selection_splits
@@ -153,21 +159,24 @@ class LFA(VectorMethod):
             cross_validate=labeled and (self.identity_weight == "auto" or self.steps is None),
         )
         if labeled:
-            lesson = self._lesson(X, y, problem)
+            data = self._alignment_data(X, y, problem)
         else:
             P, isometry, found = self._assign(unit(problem.X))
             y = P.argmax(dim=1)
-            lesson = Lesson(unit(problem.X), y, self.prototypes_, isometry)
+            data = AlignmentData(unit(problem.X), y, self.prototypes_, isometry)
             self.transduction_ = self.classes_[y.cpu().numpy()]
             self.fitted_answers_ = keep_answers(problem.X, P)
         trials = [
-            (lesson if number == 0 and part.whole else self._lesson(X[part.rows], y[part.rows], problem), unit(part.X))
+            (
+                data if number == 0 and part.whole else self._alignment_data(X[part.rows], y[part.rows], problem),
+                unit(part.X),
+            )
             for number, part in enumerate(divided.parts)
         ]
         recipe = self._recipe()
         choice = self._choice(trials, divided, recipe, labeled=labeled, text=problem.text is not None)
-        start = lesson.start(choice.identity_weight)
-        final = Refinement(start, lesson.X, lesson.y, lesson.T, replace(recipe, rates=recipe.rates[: choice.steps]))
+        start = data.start(choice.identity_weight)
+        final = Refinement(start, data.X, data.y, data.T, replace(recipe, rates=recipe.rates[: choice.steps]))
         self.losses_ = refine_maps([final])[:, 0]
         self.weight_, self.identity_weight_, self.steps_ = final.weight, choice.identity_weight, choice.steps
         if choice.scores is not None:
@@ -188,17 +197,17 @@ class LFA(VectorMethod):
         known = held_out(problem.validation)
         if known is not None:
             ablated = {
-                "": self.weight_, "_zero_shot": identity, "_procrustes": lesson.isometry, "_without_refinement": start,
+                "": self.weight_, "_zero_shot": identity, "_procrustes": data.isometry, "_without_refinement": start,
             }  # fmt: skip
             for what, weight in ablated.items():
-                right = share_correct(lesson.cosines(unit(known[0]), weight), known[1])
+                right = share_correct(data.cosines(unit(known[0]), weight), known[1])
                 self.diagnosis_[f"validation_accuracy{what}"] = right
 
     def _scores(self, X: Tensor) -> Tensor:
         cosines = unit(unit(X) @ self.weight_.to(X.device)) @ self.prototypes_.to(X.device).T
         return self.logit_scale_ * cosines
 
-    def _lesson(self, X: Tensor, y: Tensor, problem: Problem) -> Lesson:
+    def _alignment_data(self, X: Tensor, y: Tensor, problem: Problem) -> AlignmentData:
         """Return the training data of labeled images; the text replaces the images of a class without any."""
         X = unit(X)
         if problem.text is None:
@@ -209,7 +218,7 @@ class LFA(VectorMethod):
             typical = round(len(y) / (len(T) - len(absent)))
             absent = absent.repeat_interleave(typical)
             X, y = torch.cat([X, T[absent]]), torch.cat([y, absent])
-        return Lesson(X, y, T, procrustes(X, T[y], complete=True))
+        return AlignmentData(X, y, T, procrustes(X, T[y], complete=True))
 
     def _recipe(self) -> RefinementSettings:
         rates = cosine_rates(
@@ -224,7 +233,7 @@ class LFA(VectorMethod):
 
     def _choice(
         self,
-        trials: list[tuple[Lesson, Tensor]],
+        trials: list[tuple[AlignmentData, Tensor]],
         divided: SelectionSplits,
         recipe: RefinementSettings,
         *,
@@ -238,7 +247,7 @@ class LFA(VectorMethod):
             return SelectedMap(beta, unchosen if self.steps is None else self.steps)
         best = Best[SelectedMap](self.criterion, divided.y)
         if self.identity_weight == "auto":
-            mapped = [(rows @ lesson.isometry, rows, lesson.T) for lesson, rows in trials]
+            mapped = [(rows @ data.isometry, rows, data.T) for data, rows in trials]
 
             def scores(beta: float) -> Tensor:
                 return torch.cat([unit(torch.lerp(turned, rows, beta)) @ T.T for turned, rows, T in mapped])
@@ -249,18 +258,16 @@ class LFA(VectorMethod):
                 best.offer(found, partial(SelectedMap, candidate, 0, found), careful=candidate == CAREFUL_BETA)
             beta = best.choice.identity_weight
         else:
-            found = torch.cat([lesson.cosines(rows, lesson.start(beta)) for lesson, rows in trials])
+            found = torch.cat([data.cosines(rows, data.start(beta)) for data, rows in trials])
             best.start(found, SelectedMap(beta, 0, found))
         if self.steps is not None:
             return best.choice if self.steps == 0 else SelectedMap(beta, self.steps)
-        maps = [Refinement(lesson.start(beta), lesson.X, lesson.y, lesson.T, recipe) for lesson, _ in trials]
+        maps = [Refinement(data.start(beta), data.X, data.y, data.T, recipe) for data, _ in trials]
         misses = 0
 
         def evaluate(step: int) -> bool:
             nonlocal misses
-            found = torch.cat(
-                [lesson.cosines(rows, one.weight) for (lesson, rows), one in zip(trials, maps, strict=True)]
-            )
+            found = torch.cat([data.cosines(rows, one.weight) for (data, rows), one in zip(trials, maps, strict=True)])
             misses = 0 if best.offer(found, partial(SelectedMap, beta, step, found)) else misses + 1
             return text and misses >= self.patience
 

@@ -107,7 +107,7 @@ class SelectedMap:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class AlignmentData:
     """Unit images X (n, d), their classes y (n,), the unit class texts T (C, d), and the isometry between them."""
 
     X: Tensor

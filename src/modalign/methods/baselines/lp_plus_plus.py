@@ -85,7 +85,7 @@ class LPPlusPlus(StoppedMethod):
     steps: Count = 300
 
     def _fit(self, problem: Problem) -> None:
-        X, y, validation = self._lessons(problem)
+        X, y, validation = self._training_data(problem)
         self.prototypes_ = problem.prototypes()
         self.weights_ = torch.zeros_like(self.prototypes_)
         self.multipliers_ = self.prototypes_.new_full((problem.n_classes,), self.logit_scale_)

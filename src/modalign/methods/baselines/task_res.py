@@ -87,7 +87,7 @@ class TaskRes(StoppedMethod):
     weight_decay: NonNegative = 5e-4
 
     def _fit(self, problem: Problem) -> None:
-        X, y, validation = self._lessons(problem)
+        X, y, validation = self._training_data(problem)
         truth = F.one_hot(y, problem.n_classes).float()
         self.prototypes_ = problem.prototypes()
         self.residuals_ = torch.zeros_like(self.prototypes_)

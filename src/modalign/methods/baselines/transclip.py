@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.core.renaming import Formerly
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 from modalign.linalg.similarity import unit
 from modalign.methods.baselines.transclip_solver import ROWS, TEMPER, Mixture, MixtureProblem, Solution, links
 from modalign.methods.contract.best_candidate import Best, Criterion
@@ -168,7 +168,7 @@ class TransCLIP(VectorMethod):
             }
 
     def _scores(self, X: Tensor) -> Tensor:
-        X = unit(X).to(wide(X.device))  # in float32 the difference of two classes depends on the batch
+        X = unit(X).to(exact_dtype(X.device))  # in float32 the difference of two classes depends on the batch
         mixture = Mixture(self.means_.to(X), self.variances_.to(X))
         return (mixture.log_density(X) / TEMPER + self.text_weight_ * self._log_text(X)).float()
 

@@ -20,7 +20,7 @@ from modalign.tune.batches import Batch, ImageBatches
 from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts, Sides
 
 SENTENCES = 512  # encoded at a time where memory is to be saved
-LOOKED_AT = 16  # images of the diagnosis
+DIAGNOSED = 16  # images of a diagnosis
 START = "a photo of a"
 Loss = Literal["cross-entropy", "logit-adjusted"]
 
@@ -208,7 +208,7 @@ class PromptLearner(Learner[Batch]):
             moved = unit(self.classes().float().mean(dim=0))
             found["text_moved"] = 1 - (moved * self.towers.prototypes()).sum(dim=1).mean().item()
         if self._visual():
-            pixels = next(data.in_order(LOOKED_AT)).pixels
+            pixels = next(data.in_order(DIAGNOSED)).pixels
             both = self.towers.vision(pixels).pooled, self.encode_images(pixels).pooled
             frozen, tuned = (unit(p.float()) for p in both)
             found["image_moved"] = 1 - (frozen * tuned).sum(dim=-1).mean().item()

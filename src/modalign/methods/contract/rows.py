@@ -13,7 +13,7 @@ from torch import Tensor
 from modalign.core.arrays import RESHAPE, real_array, require_strided
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
-from modalign.linalg.inputs import ordinary, real, single
+from modalign.linalg.inputs import float_tensor, ordinary, single
 
 BLOCK = 2**22  # numbers of a memory map that are checked together
 
@@ -56,7 +56,7 @@ def read_rows(
     if mapped and isinstance(array, Tensor) and array.dtype in (torch.float16, torch.bfloat16):
         tensor = array.detach()
     elif isinstance(array, Tensor):
-        tensor = single(real(array.detach(), name, finite=False))
+        tensor = single(float_tensor(array.detach(), name, finite=False))
     else:
         array = real_array(array, name)
         if mapped and isinstance(array, np.memmap):

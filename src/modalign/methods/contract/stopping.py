@@ -16,10 +16,10 @@ from modalign.methods.contract.selection import unit_held_out
 from modalign.methods.contract.training_steps import checkpoints
 from modalign.methods.contract.vectors import VectorMethod
 
-LOOKS = 20  # how many steps of a training are compared on validation images
+EVALUATIONS = 20  # how many steps of a training are compared on validation images
 
 
-class Lessons(NamedTuple):
+class TrainingData(NamedTuple):
     """Labeled unit images (n, d), their classes (n,), and the same of the validation set or None."""
 
     X: Tensor
@@ -57,11 +57,11 @@ class StoppedMethod(VectorMethod):
     logit_scale: Positive | None = None
     random_state: Seed = None
 
-    def _lessons(self, problem: Problem) -> Lessons:
+    def _training_data(self, problem: Problem) -> TrainingData:
         """Return training and validation images; raise if ``stop`` is after the last step."""
         require_stop(self.stop, self.steps)
         X, y = problem.labeled()
-        return Lessons(unit(X), y, unit_held_out(problem.validation))
+        return TrainingData(unit(X), y, unit_held_out(problem.validation))
 
     def _last_step(self) -> int:
         """The step that training ends at, if no earlier one is better."""
@@ -69,4 +69,4 @@ class StoppedMethod(VectorMethod):
 
     def _evaluation_steps(self) -> Collection[int]:
         """The steps after which the validation images are scored, without the start."""
-        return checkpoints(self.steps, LOOKS) if self.stop is None else (self.stop,)
+        return checkpoints(self.steps, EVALUATIONS) if self.stop is None else (self.stop,)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 
 Reduce = Callable[[Tensor], Tensor]
 """The sum of a tensor over all processes, which give tensors of one shape and call it equally often."""
@@ -55,7 +55,7 @@ class Team:
         """The sum over all processes, added up in float64, in the type of ``tensor``."""
         if self.reduce is None:
             return tensor
-        return self.reduce(tensor.detach().to(wide(tensor.device)).clone()).to(tensor.dtype)
+        return self.reduce(tensor.detach().to(exact_dtype(tensor.device)).clone()).to(tensor.dtype)
 
     def all(self, condition: bool) -> bool:
         """Whether ``condition`` holds in every process."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from modalign.core.errors import InputError, require_choice
-from modalign.linalg.inputs import real
+from modalign.linalg.inputs import float_tensor
 from modalign.linalg.residuals import pairwise_residuals, set_residuals
 from modalign.linalg.similarity import unit
 from modalign.methods.dam.dam_same_modal import SameModal, ridge_strength
@@ -215,7 +215,10 @@ class DAMAlignment(nn.Module):
         return DualAlignment(logits, image_loss + text_loss, images, texts, cosine, cross)
 
     def _align(self, modality: SameModal, wanted: bool, frozen: Tensor, prompted: Tensor) -> tuple[Tensor, Tensor]:
-        frozen, prompted = unit(real(frozen, "frozen features")), unit(real(prompted, "prompted features"))
+        frozen, prompted = (
+            unit(float_tensor(frozen, "frozen features")),
+            unit(float_tensor(prompted, "prompted features")),
+        )
         if frozen.ndim != 2 or frozen.shape != prompted.shape:
             raise InputError(
                 "Expected frozen and prompted features of one shape (n, c), "
@@ -242,8 +245,8 @@ class DAMAlignment(nn.Module):
             n = self.image_rows or len(images)
             lam = ridge_strength(ridges[0], n, width), ridge_strength(ridges[1], len(texts), width)
             return pairwise_residuals(images, texts, lam, mu)
-        image_set = images[:, None] if image_set is None else unit(real(image_set, "image_set"))
-        text_set = texts[:, None] if text_set is None else unit(real(text_set, "text_set"))
+        image_set = images[:, None] if image_set is None else unit(float_tensor(image_set, "image_set"))
+        text_set = texts[:, None] if text_set is None else unit(float_tensor(text_set, "text_set"))
         lam = ridge_strength(ridges[0], image_set.shape[1], width), ridge_strength(ridges[1], text_set.shape[1], width)
         return set_residuals(image_set, text_set, lam, mu)
 

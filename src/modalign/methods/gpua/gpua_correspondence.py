@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 from modalign.linalg.semidual import Offsets, match
 from modalign.linalg.similarity import soft_assignments
 from modalign.methods.contract.transduction import KEPT, Likeliest, likeliest
@@ -135,7 +135,7 @@ class FixedTerms:
 def assign(images: Images, plan: Callable[[], Iterable[tuple[slice, Tensor]]], n_classes: int) -> Assignment:
     """One pass over the images and the rows n P of a plan, block by block."""
     device = images.visual.X.device
-    exact = wide(device)
+    exact = exact_dtype(device)
     moments = torch.zeros(n_classes, sum(images.widths), dtype=exact, device=device)
     mass = torch.zeros(n_classes, dtype=exact, device=device)
     n, kept, entropy = len(images), min(KEPT, n_classes), 0.0

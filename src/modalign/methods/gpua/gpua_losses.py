@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modalign.linalg.inputs import wide
+from modalign.linalg.inputs import exact_dtype
 from modalign.linalg.optimizers import cosine_rates
 from modalign.linalg.ranking import hard_negatives, ranking_excess, text_margins
 from modalign.linalg.similarity import unit
@@ -191,7 +191,7 @@ def refine_map(slope: Slope, start: Tensor, *, steps: int, learning_rate: float)
         m K r + d_v r²) for m images.
     """
     transposed = start.shape[0] < start.shape[1]
-    Q = (start.mT if transposed else start).to(wide(start.device))
+    Q = (start.mT if transposed else start).to(exact_dtype(start.device))
     direction, second, losses = torch.zeros_like(Q), 0.0, []
     for step, rate in enumerate(cosine_rates(steps, learning_rate), start=1):
         value, gradient = slope(Q.mT if transposed else Q)
@@ -212,7 +212,7 @@ def descend_unconstrained(slope: Slope, start: Tensor, *, steps: int, learning_r
     The map does not stay orthogonal. Parameters and cost are those of :func:`refine_map`, except ``learning_rate``,
     which is η.
     """
-    W, losses = start.to(wide(start.device)), []
+    W, losses = start.to(exact_dtype(start.device)), []
     for _ in range(steps):
         value, gradient = slope(W)
         losses.append(value)

@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from modalign.core.errors import InputError
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Augmentations, Count, Fraction, NonNegative, Positive, Seed
-from modalign.methods.contract.prompting import LOOKED_AT, SENTENCES, worded
+from modalign.methods.contract.prompting import DIAGNOSED, SENTENCES, worded
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.batches import ImageBatches
 from modalign.tune.updates import LoRA
@@ -182,7 +182,7 @@ class LowRankLearner(Learner):
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """Return the change of texts and images."""
         self.eval()
-        pixels = next(data.in_order(LOOKED_AT)).pixels
+        pixels = next(data.in_order(DIAGNOSED)).pixels
         frozen = self.towers.text(self.sentences, chunk=SENTENCES).pooled[0], self.towers.vision(pixels).pooled[0]
         pairs = zip(("text_moved", "image_moved"), frozen, (self.classes(), self._encode_images(pixels)), strict=True)
         return {

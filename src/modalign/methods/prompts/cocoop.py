@@ -12,7 +12,7 @@ from modalign.encoders.towers.vision_tower import Sentences, VisionOutput
 from modalign.linalg.inputs import traced
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count
-from modalign.methods.contract.prompting import LOOKED_AT, START, Loss, PromptLearner, PromptMethod
+from modalign.methods.contract.prompting import DIAGNOSED, START, Loss, PromptLearner, PromptMethod
 from modalign.methods.contract.tower import Learner, Towers
 from modalign.tune.batches import ImageBatches
 from modalign.tune.prompts import ConditionalPrompts
@@ -104,7 +104,7 @@ class ConditionalLearner(PromptLearner):
     @torch.no_grad()
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """Return the variation of the context between images, relative to its mean length."""
-        context = self._contexts(self._frozen(self.image_output(next(data.in_order(LOOKED_AT)).pixels)))[0].flatten(1)
+        context = self._contexts(self._frozen(self.image_output(next(data.in_order(DIAGNOSED)).pixels)))[0].flatten(1)
         spread = (context - context.mean(dim=0)).norm(dim=1).mean() / context.norm(dim=1).mean()
         return {"context_spread": spread.item()}
 

@@ -13,7 +13,7 @@ from modalign.encoders.towers.vision_tower import VisionOutput
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import PlanKind, PromptTransport, prompt_transport, token_plan
 from modalign.methods.contract.parameters import Count, Positive
-from modalign.methods.contract.prompting import LOOKED_AT, PromptLearner, PromptMethod, textual
+from modalign.methods.contract.prompting import DIAGNOSED, PromptLearner, PromptMethod, textual
 from modalign.methods.contract.tower import Towers
 from modalign.methods.prompts.patch_plans import PatchPlans, first_image, grid, prompt_plan
 from modalign.tune.batches import ImageBatches
@@ -146,7 +146,7 @@ class PlotLearner(PromptLearner):
     def diagnose(self, data: ImageBatches) -> dict[str, Any]:
         """Entropy of the plans over that of uniform ones, and the worst marginal error."""
         classes = self.classes()
-        found = self.transport(self.image_output(next(data.in_order(LOOKED_AT)).pixels), classes).alignment
+        found = self.transport(self.image_output(next(data.in_order(DIAGNOSED)).pixels), classes).alignment
         most = torch.tensor(float(self.towers.vision.patches * len(classes))).log()
         return {
             "plan_entropy": (found.entropy.mean() / most).item(),
