@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from modalign.core.errors import FullDiskError, InputError
-from modalign.core.files import check_writable, replacing, sweep, write
+from modalign.core.files import check_writable, remove_temporary_files, replacing, write
 
 LEFT_OVER = ".modalign-0123456789abcdef.tmp"
 
@@ -115,7 +115,7 @@ def test_a_running_writer_is_left_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "a")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
         writer.stdout.readline()
-        assert sweep(tmp_path) == 0
+        assert remove_temporary_files(tmp_path) == 0
         write(tmp_path / "b", "fast")
         writer.stdin.close()
     assert writer.returncode == 0
@@ -128,9 +128,9 @@ def test_only_own_temporary_files_are_swept(tmp_path: Path) -> None:
     for name in [*kept, LEFT_OVER]:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / ".modalign-0000000000000000.tmp").mkdir()
-    assert sweep(tmp_path) == 1
+    assert remove_temporary_files(tmp_path) == 1
     assert names(tmp_path) == sorted([*kept, ".modalign-0000000000000000.tmp"])
-    assert sweep(tmp_path / "absent") == 0
+    assert remove_temporary_files(tmp_path / "absent") == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="locks are not used there")
@@ -140,10 +140,10 @@ def test_without_locks_only_old_files_are_swept(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr("modalign.core.files.writing.fcntl.flock", no_locks)
     (tmp_path / LEFT_OVER).write_bytes(b"")
-    assert sweep(tmp_path) == 0
+    assert remove_temporary_files(tmp_path) == 0
     yesterday = time.time() - 25 * 3600
     os.utime(tmp_path / LEFT_OVER, (yesterday, yesterday))
-    assert sweep(tmp_path) == 1
+    assert remove_temporary_files(tmp_path) == 1
     assert write(tmp_path / "a", "x").read_text() == "x"
 
 

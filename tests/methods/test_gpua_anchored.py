@@ -12,7 +12,7 @@ from problems import few_shot
 
 from modalign.methods.contract.transduction import likeliest
 from modalign.methods.gpua.gpua import GPUA
-from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
+from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, initial_map, language_map, orthogonal_mean
 from modalign.methods.gpua.gpua_correspondence import Assignment, _affinity
 from modalign.methods.gpua.gpua_losses import span
 from modalign.methods.gpua.gpua_rows import Images
@@ -46,7 +46,7 @@ def test_the_language_map_gives_zero_shot(joint):
     L = language_map(images, basis)
     Z, view, _, _ = joint
     np.testing.assert_allclose(torch.from_numpy(Z) @ L @ basis.T @ text.T, view @ joint[2].T, atol=1e-5)
-    np.testing.assert_allclose(between(L, torch.roll(L, 3, 0), 0.0), L, atol=1e-5)
+    np.testing.assert_allclose(orthogonal_mean(L, torch.roll(L, 3, 0), 0.0), L, atol=1e-5)
 
 
 def test_where_the_view_is_no_column_the_language_map_is_procrustes(joint):

@@ -14,7 +14,7 @@ from small_clip import NAMES, SCALE, literal_image, literal_text, small_clip, to
 
 from modalign import PLOT, UPT, VPT, CoCoOp, CoOp, MaPLe, PromptSRC
 from modalign.core.errors import InputError
-from modalign.methods.contract.prompting import PromptLearner, start
+from modalign.methods.contract.prompting import PromptLearner, initial_words
 from modalign.methods.prompts.plot import PlotLearner
 from modalign.tune.prompts import count_parameters
 
@@ -204,10 +204,10 @@ def test_classes_are_split_only_where_that_saves_memory(model, monkeypatch: pyte
 
 def test_words_to_start_from(model) -> None:
     text = towers_of(model).text
-    words, sentence = start(text, 3)
+    words, sentence = initial_words(text, 3)
     assert (words.shape, sentence) == ((3, 24), "a {}.")
-    assert start(text, 4)[1] == "{}."
-    assert start(text, 5) == (None, "{}.")
+    assert initial_words(text, 4)[1] == "{}."
+    assert initial_words(text, 5) == (None, "{}.")
     begun = CoOp(words="a photo of the")._learner(towers_of(model), torch.Generator())
     torch.testing.assert_close(begun.prompts.text.layers[0].double(), text.words("a photo of the"), atol=1e-6, rtol=0)
 

@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 from modalign.core.errors import InputError, MissingExtraError
 from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.prompts import accounting, count_parameters
-from modalign.tune.targets import KAdaptation, LayerNorms, target
+from modalign.tune.targets import KAdaptation, LayerNorms, trainable_module
 
 NAMES = ("layer_norms", "lora", "k_adaptation")
 COUNTS = {"layer_norms": 39_936, "lora": 147_456, "k_adaptation": 40_960}
@@ -21,7 +21,7 @@ COUNTS = {"layer_norms": 39_936, "lora": 147_456, "k_adaptation": 40_960}
 def made(name, vision, seed=1):
     if name == "lora":
         pytest.importorskip("peft", reason="LoRA is the extra lora")
-    return target(name, vision, generator=torch.Generator().manual_seed(seed))
+    return trainable_module(name, vision, generator=torch.Generator().manual_seed(seed))
 
 
 def trained(module, vision, steps=3):
@@ -66,7 +66,7 @@ def test_comes_back_from_its_state_without_peft(name, monkeypatch):
     module = made(name, vision)
     trained(module, vision)
     without_peft(monkeypatch)
-    again = target(name, vision)
+    again = trainable_module(name, vision)
     assert not torch.equal(again.tower(vision)(pictures()).pooled, module.tower(vision)(pictures()).pooled)
     again.load_state_dict({key: value.clone() for key, value in module.state_dict().items()})
     assert torch.equal(again.tower(vision)(pictures()).pooled, module.tower(vision)(pictures()).pooled)
@@ -123,28 +123,28 @@ def test_layer_norms_are_those_of_the_model():
 
 def test_names_by_which_a_state_is_kept():
     vision = VisionTower.of(small_clip())
-    lora = accounting(target("lora", vision))
+    lora = accounting(trainable_module("lora", vision))
     assert lora == {f"{i}_{part}_{factor}": 4 * WIDTH for i in range(DEPTH) for part in "qv" for factor in "AB"}
     sides = [f"{part}_{speed}_{side}" for part in "qv" for speed in ("slow", "fast") for side in ("left", "right")]
-    assert list(accounting(target("k_adaptation", vision))) == sides
+    assert list(accounting(trainable_module("k_adaptation", vision))) == sides
 
 
 def test_a_sentence_where_peft_is_absent(monkeypatch):
     vision = VisionTower.of(small_clip())
     without_peft(monkeypatch)
     with pytest.raises(MissingExtraError, match=r"'peft'.*pip install 'modalign\[lora\]'"):
-        target("lora", vision, generator=torch.Generator())
+        trainable_module("lora", vision, generator=torch.Generator())
 
 
 def test_other_names():
     vision = VisionTower.of(small_clip())
     with pytest.raises(InputError, match="did you mean 'lora'"):
-        target("lore", vision)
-    assert isinstance(target("k_adaptation", vision), KAdaptation)
+        trainable_module("lore", vision)
+    assert isinstance(trainable_module("k_adaptation", vision), KAdaptation)
     with pytest.raises(InputError, match="option of target 'lora' 'rnak'; did you mean 'rank'"):
-        target("lora", vision, rnak=8)
+        trainable_module("lora", vision, rnak=8)
     with pytest.raises(InputError, match="option of target 'layer_norms'"):
-        target("layer_norms", vision, rank=8)
+        trainable_module("layer_norms", vision, rank=8)
 
 
 def without_peft(monkeypatch):

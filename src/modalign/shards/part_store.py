@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from modalign.core.errors import InputError, ModalignError
-from modalign.core.files import address_of, make_folder, plain_path, read_bytes, replacing, require_own_folder, sweep
+from modalign.core.files import (
+    address_of,
+    make_folder,
+    plain_path,
+    read_bytes,
+    remove_temporary_files,
+    replacing,
+    require_own_folder,
+)
 from modalign.core.part_files import CARD_FILE, MANIFEST_FILE, PART_NAME
 from modalign.data.remote import WRITABLE, fetch, opened
 
@@ -120,7 +128,7 @@ class LocalParts:
             ) from None
 
     def finish(self) -> None:
-        sweep(self.folder)
+        remove_temporary_files(self.folder)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from modalign.encoders.towers.text_tower import TextTower
 from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.tune.updates import KAdaptation, LoRA
 
-__all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "target"]
+__all__ = ["KAdaptation", "LayerNorms", "LoRA", "Target", "trainable_module"]
 
 T = TypeVar("T", VisionTower, TextTower)
 Target = Literal["layer_norms", "lora", "k_adaptation"]
@@ -58,7 +58,7 @@ class LayerNorms(nn.ParameterDict):
         return frozen.with_norms(present)
 
 
-def target(
+def trainable_module(
     name: Target, vision: VisionTower, *, generator: Generator | None = None, **options: Any
 ) -> LayerNorms | LoRA | KAdaptation:
     """Create a module by name.

@@ -25,7 +25,14 @@ from modalign.core.files.reading import (
     read_text,
     require_path,
 )
-from modalign.core.files.writing import check_writable, make_folder, replacing, require_own_folder, sweep, write
+from modalign.core.files.writing import (
+    check_writable,
+    make_folder,
+    remove_temporary_files,
+    replacing,
+    require_own_folder,
+    write,
+)
 
 __all__ = [
     "CardFormat",
@@ -48,11 +55,11 @@ __all__ = [
     "read_json",
     "read_npz",
     "read_text",
+    "remove_temporary_files",
     "replacing",
     "require_own_folder",
     "require_path",
     "sole_use",
-    "sweep",
     "take_lock",
     "write",
 ]

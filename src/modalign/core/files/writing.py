@@ -35,7 +35,7 @@ def replacing(
 
     The content is written to a temporary file beside ``path``, flushed to disk, and renamed. After a power failure,
     ``path`` is the old file or the new one. The temporary file has a random name, is created exclusively, and follows
-    no link. Temporary files of killed writers are removed (see :func:`sweep`).
+    no link. Temporary files of killed writers are removed (see :func:`remove_temporary_files`).
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def replacing(
     temporary = None
     try:
         _require_regular(_mode(path))
-        sweep(path.parent)
+        remove_temporary_files(path.parent)
         temporary, descriptor = _create_temporary(path.parent, 0o600 if private else 0o666)
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -129,7 +129,7 @@ def check_writable(path: str | Path, *, folder: bool = False, append: bool = Fal
                 os.close(os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)))
                 return
         _require_short_names(path, parent)
-        sweep(parent)
+        remove_temporary_files(parent)
         temporary, descriptor = _create_temporary(parent, 0o600)
         try:
             os.write(descriptor, _PROBE)
@@ -177,7 +177,7 @@ def require_own_folder(folder: str | Path, holds: str, card: str, is_own: Callab
         )
 
 
-def sweep(folder: str | Path) -> int:
+def remove_temporary_files(folder: str | Path) -> int:
     """Remove temporary files of killed writers from ``folder`` and return their number.
 
     A writer locks its temporary file, and the operating system releases the lock when the process ends. A file without

@@ -29,9 +29,9 @@ from modalign.methods.contract.prompting import (
     PromptLearner,
     PromptMethod,
     fitting_depth,
-    projected,
-    start,
-    worded,
+    initial_words,
+    projected_prompts,
+    sentences_with_slots,
 )
 from modalign.methods.contract.tower import Towers
 from modalign.methods.prompts.patch_plans import (
@@ -166,12 +166,12 @@ class ALIGN(PromptMethod["AlignLearner"]):
                 "score has no entropy in it."
             )
         depth = fitting_depth(own.depth, towers)
-        words, sentence = start(towers.text, own.n_ctx)
+        words, sentence = initial_words(towers.text, own.n_ctx)
         options: dict[str, Any] = {"depth": depth, "generator": generator}
         M, N, width = own.visual, own.textual, towers.vision.width
         text = Prompts(own.n_ctx, towers.text.width, sets=N, words=words, **options) if N else None
         if own.coupling == "projected" and text is not None:
-            return AlignLearner(towers, projected(text, towers, generator), sentence, own)
+            return AlignLearner(towers, projected_prompts(text, towers, generator), sentence, own)
         vision = Prompts(own.n_ctx, width, sets=M, **options) if M else None
         return AlignLearner(towers, IndependentPrompts(text, vision), sentence if N else None, own)
 
@@ -225,7 +225,7 @@ class AlignLearner(PromptLearner):
             return
         fixed = len(towers.text.words(sentence.removesuffix("{}.")))
         if settings.preset == "official_code":
-            plain = worded(towers, "{}.", settings.n_ctx)
+            plain = sentences_with_slots(towers, "{}.", settings.n_ctx)
             content = torch.arange(self.sentences.ids.shape[1]) <= self.sentences.ends[:, None] - 2
             groups = [(slice(0, 1), self.sentences, content), (slice(1, None), plain, plain.mask)]
             self.groups = groups[: settings.textual]

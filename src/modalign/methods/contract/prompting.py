@@ -115,7 +115,7 @@ class PromptLearner(Learner[Batch]):
     ) -> None:
         super().__init__(towers)
         self.prompts = prompts
-        self.sentences = None if sentence is None else worded(towers, sentence, slots)
+        self.sentences = None if sentence is None else sentences_with_slots(towers, sentence, slots)
         self.adjusted, self.offsets = loss == "logit-adjusted", torch.zeros(())
         self._kept: KeptImages | None = None
 
@@ -229,7 +229,7 @@ def log_shares(labels: np.ndarray, classes: int) -> Tensor:
     return (counts / counts.sum()).log()
 
 
-def worded(towers: Towers, sentence: str, slots: int) -> Sentences:
+def sentences_with_slots(towers: Towers, sentence: str, slots: int) -> Sentences:
     """Return the sentence of each class with slots at its start; raise if one is longer than the context."""
     return towers.text.tokenize([sentence.replace("{}", name) for name in towers.class_names], slots)
 
@@ -249,7 +249,7 @@ def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
     return any(all(s == f"{head}{name}{tail}" for name, s in zip(names, row, strict=True)) for head, tail in ends)
 
 
-def start(text: TextTower, length: int, words: str = START) -> tuple[Tensor | None, str]:
+def initial_words(text: TextTower, length: int, words: str = START) -> tuple[Tensor | None, str]:
     """Return the embeddings of the first ``length`` tokens of some words, and the sentence with the remaining words.
 
     MaPLe and ALIGN train two tokens, initialized with "a photo", and keep "of a". Further tokens are random.
@@ -265,11 +265,11 @@ def fitting_depth(depth: int, towers: Towers) -> int:
     return min(depth, towers.text.depth, towers.vision.depth)
 
 
-def projected(text: Prompts, towers: Towers, generator: Generator) -> ProjectedPrompts:
+def projected_prompts(text: Prompts, towers: Towers, generator: Generator) -> ProjectedPrompts:
     """Visual prompts as linear images of the textual ones."""
     return ProjectedPrompts(text, towers.vision.width, generator=generator)
 
 
-def textual(towers: Towers, length: int, generator: Generator, **options: Any) -> IndependentPrompts:
+def text_prompts(towers: Towers, length: int, generator: Generator, **options: Any) -> IndependentPrompts:
     """Prompts of the text tower alone."""
     return IndependentPrompts(text=Prompts(length, towers.text.width, generator=generator, **options))

@@ -32,7 +32,7 @@ from modalign.methods.fair.fair_score import (
 from modalign.methods.fair.pseudo_labels import Labeler, PseudoLabeler, pseudo_labeler
 from modalign.tune.crops import CropBatch
 from modalign.tune.history import Epoch
-from modalign.tune.targets import Target, target
+from modalign.tune.targets import Target, trainable_module
 
 if TYPE_CHECKING:
     from modalign.tune.batches import ImageBatches
@@ -104,7 +104,7 @@ class SelfTraining(Learner[CropBatch]):
         self.logit_scale = settings.logit_scale or towers.logit_scale
         K = len(towers)
         self.anchors = nn.Parameter(towers.prototypes())
-        self.tuned = target(
+        self.tuned = trainable_module(
             settings.trainable, towers.vision, generator=generator, **(settings.trainable_options or {})
         )
         self.register_buffer("first_anchors", towers.prototypes(), persistent=False)

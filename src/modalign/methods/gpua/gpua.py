@@ -31,7 +31,7 @@ from modalign.methods.contract.team import current_team
 from modalign.methods.contract.training_steps import seeded
 from modalign.methods.contract.transduction import Likeliest, keep_answers
 from modalign.methods.contract.vectors import Problem
-from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, between, initial_map, language_map
+from modalign.methods.gpua.gpua_anchored import MAP_WEIGHT, Ground, initial_map, language_map, orthogonal_mean
 from modalign.methods.gpua.gpua_correspondence import Assignment, find_correspondences, zero_shot
 from modalign.methods.gpua.gpua_losses import Hubs, Loss, Ranking, Slope, descend_unconstrained, refine_map, span
 from modalign.methods.gpua.gpua_marginals import Marginals
@@ -196,7 +196,7 @@ class GPUA(MappingMethod):
             language = language_map(images, basis)
             W0 = initial_map(found.assignment, inner, language)
             refined = refine_map(slope, W0, steps=self.steps, learning_rate=self.learning_rate or SHARE)
-            W = between(language, refined.map, MAP_WEIGHT * prior.trust)
+            W = orthogonal_mean(language, refined.map, MAP_WEIGHT * prior.trust)
             self.class_sizes_ = prior.sizes
 
         self.weight_, self.class_prior_ = W @ basis.T, marginals.shares.float()

@@ -158,7 +158,7 @@ def initial_map(assignment: Assignment, text: Tensor, language: Tensor) -> Tenso
     return procrustes(torch.cat([visual, TEXT_VOTES * text @ language.T]), torch.cat([text, text]), complete=True)
 
 
-def between(language: Tensor, learned: Tensor, weight: float) -> Tensor:
+def orthogonal_mean(language: Tensor, learned: Tensor, weight: float) -> Tensor:
     """The orthogonal map nearest to the weighted mean of two."""
     return _polar(torch.lerp(language, learned, weight))
 

@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from modalign.core.errors import InputError
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Augmentations, Count, Fraction, NonNegative, Positive, Seed
-from modalign.methods.contract.prompting import DIAGNOSED, SENTENCES, worded
+from modalign.methods.contract.prompting import DIAGNOSED, SENTENCES, sentences_with_slots
 from modalign.methods.contract.tower import Learner, TowerMethod, Towers, cosine_logits
 from modalign.tune.batches import ImageBatches
 from modalign.tune.updates import LoRA
@@ -156,7 +156,7 @@ class LowRankLearner(Learner):
     def __init__(self, towers: Towers, method: CLIPLoRA, generator: Generator | None) -> None:
         super().__init__(towers)
         self.dropout = method.dropout
-        self.sentences = worded(towers, method.template, 0)
+        self.sentences = sentences_with_slots(towers, method.template, 0)
         settings: dict[str, Any] = {
             "rank": method.rank,
             "alpha": method.alpha * math.sqrt(method.rank),  # which LoRA divides by the rank

@@ -9,7 +9,7 @@ from torch import Generator
 
 from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count
-from modalign.methods.contract.prompting import Loss, PromptLearner, PromptMethod, textual
+from modalign.methods.contract.prompting import Loss, PromptLearner, PromptMethod, text_prompts
 from modalign.methods.contract.tower import Towers
 from modalign.tune.prompts import IndependentPrompts
 
@@ -62,7 +62,7 @@ class CoOp(PromptMethod[PromptLearner]):
         words = None if self.words is None else towers.text.words(self.words).cpu()
         length = self.n_ctx if words is None else len(words)
         classes = len(towers) if self.class_specific_context else None
-        return textual(towers, length, generator, classes=classes, words=words), length
+        return text_prompts(towers, length, generator, classes=classes, words=words), length
 
     def _class_axes(self) -> dict[str, int]:
         return {"text.00": 1} if self.class_specific_context else {}

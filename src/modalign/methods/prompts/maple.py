@@ -9,7 +9,13 @@ from torch import Generator
 
 from modalign.core.renaming import Formerly
 from modalign.methods.contract.parameters import Count, NonNegative
-from modalign.methods.contract.prompting import PromptLearner, PromptMethod, fitting_depth, projected, start
+from modalign.methods.contract.prompting import (
+    PromptLearner,
+    PromptMethod,
+    fitting_depth,
+    initial_words,
+    projected_prompts,
+)
 from modalign.methods.contract.tower import Towers
 from modalign.tune.prompts import IndependentPrompts, Prompts
 
@@ -55,9 +61,9 @@ class MaPLe(PromptMethod[PromptLearner]):
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptLearner:
         depth = fitting_depth(self.depth, towers)
-        words, sentence = start(towers.text, self.n_ctx)
+        words, sentence = initial_words(towers.text, self.n_ctx)
         text = Prompts(self.n_ctx, towers.text.width, depth=depth, words=words, generator=generator)
         if self.coupled:
-            return PromptLearner(towers, projected(text, towers, generator), sentence, self.n_ctx)
+            return PromptLearner(towers, projected_prompts(text, towers, generator), sentence, self.n_ctx)
         vision = Prompts(self.n_ctx, towers.vision.width, depth=depth, generator=generator)
         return PromptLearner(towers, IndependentPrompts(text, vision), sentence, self.n_ctx)

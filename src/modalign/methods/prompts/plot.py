@@ -13,7 +13,7 @@ from modalign.encoders.towers.vision_tower import VisionOutput
 from modalign.linalg.similarity import unit
 from modalign.linalg.token_transport import PlanKind, PromptTransport, prompt_transport, token_plan
 from modalign.methods.contract.parameters import Count, Positive
-from modalign.methods.contract.prompting import DIAGNOSED, PromptLearner, PromptMethod, textual
+from modalign.methods.contract.prompting import DIAGNOSED, PromptLearner, PromptMethod, text_prompts
 from modalign.methods.contract.tower import Towers
 from modalign.methods.prompts.patch_plans import PatchPlans, first_image, grid, prompt_plan
 from modalign.tune.batches import ImageBatches
@@ -78,7 +78,7 @@ class PLOT(PromptMethod["PlotLearner"]):
             words = towers.text.words(self.words).cpu()
             length = len(words)
             words = words + STD * torch.randn(self.prompts, *words.shape, generator=generator)
-        prompts = textual(towers, length, generator, sets=self.prompts, words=words)
+        prompts = text_prompts(towers, length, generator, sets=self.prompts, words=words)
         return PlotLearner(towers, prompts, length, self)
 
     @torch.no_grad()

@@ -26,7 +26,7 @@ from torch import Generator, Tensor, nn
 
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.parameters import Count, NonNegative, Positive
-from modalign.methods.contract.prompting import PromptLearner, PromptMethod, fitting_depth, start
+from modalign.methods.contract.prompting import PromptLearner, PromptMethod, fitting_depth, initial_words
 from modalign.methods.contract.tower import Towers, cosine_logits
 from modalign.tune.batches import Batch
 from modalign.tune.history import Epoch
@@ -99,7 +99,7 @@ class PromptSRC(PromptMethod["SelfRegulated"]):
 
     def _learner(self, towers: Towers, generator: Generator) -> SelfRegulated:
         depth = fitting_depth(self.depth, towers)
-        words, sentence = start(towers.text, self.n_ctx)
+        words, sentence = initial_words(towers.text, self.n_ctx)
         text = Prompts(self.n_ctx, towers.text.width, depth=depth, words=words, generator=generator)
         vision = Prompts(self.n_ctx, towers.vision.width, depth=depth, generator=generator)
         return SelfRegulated(towers, IndependentPrompts(text, vision), sentence, self)

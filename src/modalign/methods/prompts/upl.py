@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from modalign.encoders.towers.vision_tower import VisionOutput
 from modalign.methods.contract.parameters import Count
-from modalign.methods.contract.prompting import PromptLearner, PromptMethod, textual
+from modalign.methods.contract.prompting import PromptLearner, PromptMethod, text_prompts
 from modalign.methods.contract.tower import Towers, cosine_logits
 from modalign.tune.batches import Batch, ImageBatches, center_batches
 
@@ -94,7 +94,7 @@ class UPL(PromptMethod["PromptEnsemble"]):
         return replace(chosen, labels=pseudo, class_names=names, quarantined=items.left_out(reasons))
 
     def _learner(self, towers: Towers, generator: Generator) -> PromptEnsemble:
-        prompts = textual(towers, self.n_ctx, generator, sets=self.prompts)
+        prompts = text_prompts(towers, self.n_ctx, generator, sets=self.prompts)
         return PromptEnsemble(towers, prompts, "{}.", self.n_ctx)
 
     def _finish(self, items: Items, encoder: ClipEncoder) -> None:
