@@ -10,8 +10,12 @@ import pytest
 
 from modalign.core.errors import UnknownNameError
 from modalign.data.splits.benchmarks import DATASETS
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
+from modalign.evaluate.metrics import Accuracy
 from modalign.evaluate.publications import paper_settings as module
 from modalign.evaluate.publications.paper_settings import PROTOCOLS, paper_settings
+from modalign.evaluate.publications.settings_notes import settings_notes
+from modalign.evaluate.runs import Run
 from modalign.methods import ALL_METHODS, method_class
 from modalign.methods.contract.parameters import check_parameters, parameters
 
@@ -135,3 +139,22 @@ def test_unknown_names_get_a_suggestion() -> None:
 
 def test_the_example_runs() -> None:
     assert doctest.testmod(module).failed == 0
+
+
+def test_notes_name_the_source_of_each_method_once_and_the_methods_without_one() -> None:
+    accuracy = Accuracy(0.5, 0.4, 0.6, 10)
+    known = [("dam", "eurosat"), ("dam", "dtd"), ("gda", "dtd"), ("clap", "dtd")]
+    runs = [
+        BenchmarkRun(
+            "few-shot", name, "test", "tiny", settings, None, None, False, 0.0,
+            Run(method, 1, 1, accuracy, 0.0, 0.0, 1, 0, "", {}, {}, "", "", 1, {}),
+        )
+        for method, name in known
+        for settings in ("paper", "default")
+    ]  # fmt: skip
+    notes = settings_notes(runs)
+    title = method_class("dam").title
+    assert [note for note in notes if note.startswith(f"{title}: DAM, Section IV.B")] == notes[:1]
+    assert f"{title}: {paper_settings('dam', 'dtd').notes[0]}" in notes
+    assert notes[-1] == "no settings are printed for GDA, CLAP; the defaults are used."
+    assert settings_notes(run for run in runs if run.settings == "default") == []

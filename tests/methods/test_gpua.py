@@ -95,6 +95,20 @@ def test_algorithm_1_written_out(lam, epsilon, T, shares):
     np.testing.assert_allclose(method.scores(Zt.astype(np.float32)), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("T", [1, 2, 4])
+def test_without_text_entropy_and_class_shares_an_update_is_a_step_of_k_means(T):
+    """Appendix A: images go to the mean of the largest inner product, and means are those of their images."""
+    data = pair(n=60, noise=1.0)
+    logits = data.X @ data.Y.T
+    P = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)  # P(0), equation 11
+    for _ in range(T):
+        means = P.T @ data.Z / P.sum(axis=0)[:, None]
+        P = np.eye(5)[(data.Z @ means.T).argmax(axis=1)]
+    options = {"semantic_weight": 0.0, "epsilon": 1e-4, "rho": 1e-7, "class_prior": "uniform", "steps": 0}
+    found = GPUA(preset="paper", max_iterations=T, **options).fit(data.Z, text=data.Y, clip_features=data.X)
+    np.testing.assert_array_equal(found.transduction_, P.argmax(axis=1))
+
+
 def plain_steps(Z, Y, W, labels, steps, eta, near=3, s=2.0):
     """Equations 15 and 16 and line 14, image by image: raw Wᵀz, shared hubs, W ← W − η ∇L."""
     n, K = len(Z), len(Y)

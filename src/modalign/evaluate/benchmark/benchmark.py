@@ -20,6 +20,7 @@ from modalign.evaluate.benchmark.library_sets import DIGITS
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
 from modalign.evaluate.publications.printed_methods import refuse_printed_rows
+from modalign.evaluate.publications.settings_notes import settings_notes
 from modalign.evaluate.result_files import check_record, sole_record
 from modalign.evaluate.runs import Shots, check_shots, warn_of
 from modalign.methods import ALL_METHODS, method_class, method_name, vector_methods
@@ -175,12 +176,11 @@ def run_benchmark(
 
 
 def _notes(opened: BenchmarkSource, protocols: Sequence[str], runs: Sequence[BenchmarkRun]) -> dict[str, None]:
-    """Messages about the data, and about the draws of the runs, each once."""
+    """Messages about the data, the draws of the runs, and their published settings, each once."""
     sets = [opened.open(name) for name in _names(opened, protocols)]
     found = dict.fromkeys(note for data in sets for note in (*data.notes, *data.official.notes))
-    return found | dict.fromkeys(
-        f"{run.dataset}, {run.drawn}: {note}" for run in runs for note in run.run.notes if note not in found
-    )
+    drawn = (f"{run.dataset}, {run.drawn}: {note}" for run in runs for note in run.run.notes if note not in found)
+    return found | dict.fromkeys(drawn) | dict.fromkeys(settings_notes(runs))
 
 
 def _names(opened: BenchmarkSource, protocols: Iterable[str]) -> list[str]:
