@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from modalign.core.errors import InputError
 from modalign.methods.prompts.patch_plans import PatchPlans
 from modalign.report.explain import patch_plans
 from modalign.report.page import Page
@@ -60,9 +58,3 @@ def test_pixels_are_colored_where_the_mass_is() -> None:
 
 def test_it_stands_on_a_page() -> None:
     assert "<svg" in Page("a", "b").section("c", blocks=patch_plans(plans())).html()
-
-
-def test_at_least_one() -> None:
-    with pytest.raises(InputError, match="at least one"):
-        patch_plans(plans(), tokens=0)
-    assert len(patch_plans(plans(), prompts=1, tokens=1).figure.axes) == 3

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from modalign.core.errors import InputError, require
+from modalign.core.errors import require
 from modalign.report.style import INK, MUTED, SERIES, Picture, canvas, panel, settings, text_width
 from modalign.report.text import shorten
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
     from modalign.methods.prompts.patch_plans import PatchPlans
 
+PROMPTS, TOKENS = 4, 6  # rows, and maps of tokens in a row, at most
 CELL, GAP, TITLE, LINE = 92, 8, 24, 16
 
 
-def patch_plans(plans: PatchPlans, *, prompts: int = 4, tokens: int = 6) -> Picture:
-    """The picture, then a row per textual prompt: its own map, and one for each of its tokens.
+def patch_plans(plans: PatchPlans) -> Picture:
+    """The picture, then a row for each of the first textual prompts: its own map, and one for each of its tokens.
 
     A map is drawn over the picture in gray, patch by patch; the stronger the color, the larger the value. Token plans
     and PLOT's prompt plans share one scale from uniform (no color) to the largest value anywhere. ALIGN's cosines of a
@@ -29,15 +30,9 @@ def patch_plans(plans: PatchPlans, *, prompts: int = 4, tokens: int = 6) -> Pict
     ----------
     plans : PatchPlans
         What ``explain`` of a fitted ALIGN or PLOT returns.
-    prompts : int, default=4
-        Rows at most.
-    tokens : int, default=6
-        Tokens of each prompt at most.
     """
-    if prompts < 1 or tokens < 1:
-        raise InputError(f"Expected at least one prompt and token to draw, got {prompts} and {tokens}.")
-    N = min(prompts, len(plans.prompts))
-    shown = [] if plans.tokens is None else [own[:tokens] for own in plans.tokens[:N]]
+    N = min(PROMPTS, len(plans.prompts))
+    shown = [] if plans.tokens is None else [own[:TOKENS] for own in plans.tokens[:N]]
     columns = 2 + max((len(own) for own in shown), default=0)
     top = max([own.max() for own in shown] or [plans.prompts.max()])
     scale = f"no color: uniform or less; strongest: {top:.2f} times uniform"

@@ -119,7 +119,7 @@ class DAM(HPT):
     loss_weight: NonNegative = 8.0
     frozen_terms: bool = False
 
-    def _learner(self, towers: Towers, generator: Generator) -> DAMLearner:
+    def _learner(self, towers: Towers, generator: Generator) -> HPTLearner:
         if isinstance(self.augmentation, list) and len(self.augmentation) != 2:
             raise InputError(
                 "Expected two augmentations, of the prompted and of the frozen tower's view, or one name for both, "

@@ -1,9 +1,8 @@
-"""A map of image vectors and class vectors in the plane, by t-SNE or by principal directions."""
+"""A map of image vectors and class vectors in the plane, by t-SNE."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,7 +22,6 @@ def embedding_map(
     class_names: Sequence[str],
     *,
     texts: ArrayLike | None = None,
-    by: Literal["t-sne", "pca"] = "t-sne",
     seed: int = 0,
     title: str = "",
 ) -> Picture:
@@ -39,9 +37,6 @@ def embedding_map(
         C names. Five colors and five markers distinguish 25 classes; further ones repeat.
     texts : array of shape (C, d), optional
         A vector per class, such as class text or learned class embeddings.
-    by : str
-        ``"t-sne"`` (scikit-learn's, cosine distances, perplexity min(30, n / 4)); ``"pca"`` is linear and fast, and
-        stands in for fewer than 8 points.
     seed : int
         Of t-SNE.
     title : str
@@ -55,8 +50,9 @@ def embedding_map(
     Notes
     -----
     Where class vectors are given, images and class vectors are centered separately; otherwise the modality gap would
-    put all class vectors into one place. t-SNE keeps neighborhoods. Distances between groups and sizes of groups mean
-    nothing.
+    put all class vectors into one place. t-SNE is scikit-learn's, with cosine distances and perplexity min(30, n / 4);
+    fewer than 8 points are placed by their principal directions. t-SNE keeps neighborhoods. Distances between groups
+    and sizes of groups mean nothing.
     """
     require_seed(seed, "seed")
     X, y = np.asarray(images, dtype=np.float64), np.asarray(labels)
@@ -69,7 +65,8 @@ def embedding_map(
     if not len(X) or not (np.isfinite(X).all() and np.isfinite(T).all()):
         raise InputError("Expected finite vectors of at least one image.")
     points = np.concatenate([_directions(part, centered=len(T) > 1) for part in (X, T)])
-    flat = _t_sne(points, seed) if by == "t-sne" and len(points) >= FEWEST else _principal(points)
+    method = "t-SNE" if len(points) >= FEWEST else "principal directions"
+    flat = _t_sne(points, seed) if method == "t-SNE" else _principal(points)
     area = float(np.clip(4000 / len(X), 13, 36))  # few points are drawn larger and stronger
     faint = float(np.clip(160 / len(X), 0.55, 0.9))
     with settings():
@@ -94,7 +91,6 @@ def embedding_map(
         axes.spines[:].set_color(RULE)
         note = "points: images, by class" + ("; diamonds: class vectors; each centered" if len(T) else "")
         figure.text(4 / WIDTH, 1 - 12 / (WIDTH + 24), note, fontsize=10.5, color=MUTED, va="center_baseline")
-    method = "t-SNE" if by == "t-sne" and len(points) >= FEWEST else "principal directions"
     data = {"images": flat[: len(X)]} | ({"texts": flat[len(X) :]} if len(T) else {})
     alt = f"{len(X)} images of {len(np.unique(y[y >= 0]))} classes in the plane by {method}."
     return Picture(figure, alt, title or f"Image vectors by {method}", data)
