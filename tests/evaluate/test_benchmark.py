@@ -20,6 +20,7 @@ from modalign.cli import app
 from modalign.core import ray_cluster
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.features import ClassText, Features
+from modalign.data.names import distinct
 from modalign.data.splits.coop_files import read_coop_split
 from modalign.data.splits.drawing import few_shot
 from modalign.encoders import load_encoder
@@ -35,7 +36,6 @@ from modalign.evaluate.benchmark.benchmark_result import (
     BenchmarkResult,
     BenchmarkRow,
 )
-from modalign.evaluate.benchmark.benchmark_set import distinct
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, TaskKey, draw_task
 from modalign.evaluate.comparison.compare import compare

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_roots import write_imagenet_root
 
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.features import Features
 from modalign.data.digit_shifts import DIGIT_SHIFTS
 from modalign.data.drawn_sets import DRAWN_SETS
+from modalign.data.items import load_items
 from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark import library_sets
 from modalign.evaluate.benchmark.benchmark import run_benchmark
@@ -127,6 +129,33 @@ def test_embedded_variants_are_tested_on_all_of_their_images(folder: Path, tmp_p
     )
     assert {run.part: run.run.accuracy.n for run in result.runs} == {"imagenet": 15, "imagenet_r": 20, "imagenet_a": 20}
     assert not any("divided anew" in note for note in result.notes)
+
+
+def test_two_classes_of_imagenet_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    names = write_imagenet_root(tmp_path) / "imagenet/classnames.txt"
+    names.write_text(names.read_text().replace("four", "one"))
+    encoder = load_encoder("tiny")
+    images = BenchmarkSource(tmp_path, ["imagenet", "imagenet_a"], encoder)
+    (tmp_path / "features").mkdir()
+    for name in images.names:
+        encoder.embed_images(load_items(f"{tmp_path}:{name}")).save(tmp_path / f"features/{name}.npz")
+    for source in (images, BenchmarkSource(tmp_path / "features", encoder=encoder)):
+        variant = source.open("imagenet_a")
+        assert variant.class_names == ("one", "one (2)")
+        assert variant.class_text is not None
+        one, two = variant.class_text.sentences
+        assert one == two
+        assert "(2)" not in " ".join(two)
+        task = draw_task(TaskKey("domain", "imagenet", 2, 1), source)
+        assert [part.name for part in task.parts] == ["imagenet", "imagenet_a"]
+    accuracy = [
+        [run.run.accuracy.top1 for run in run_benchmark(
+            path, protocol="domain", methods=["gda"], shots=2, seeds=1, datasets=["imagenet", "imagenet_a"]
+        ).runs]
+        for path in (tmp_path, tmp_path / "features")
+    ]  # fmt: skip
+    assert accuracy[0] == accuracy[1]
+    assert accuracy[0][1] > 0.8, "the images of the second class are not taken for those of the first"
 
 
 @pytest.mark.parametrize(

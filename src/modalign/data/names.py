@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,16 @@ def _read_file(path: Path) -> object:
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     wordnet = [_WORDNET.match(line) for line in lines]
     return {m[1]: m[2] for m in wordnet if m} if lines and all(wordnet) else lines
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Return distinct names; later ones of equal names, such as two birds called crane, get a number."""
+    counts: Counter[str] = Counter()
+    found = []
+    for name in names:
+        counts[name] += 1
+        found.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
+    return tuple(found)
 
 
 def siblings(path: Path) -> list[str]:

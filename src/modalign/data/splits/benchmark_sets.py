@@ -10,7 +10,7 @@ import numpy as np
 from modalign.core.errors import InputError
 from modalign.data.items import load_items
 from modalign.data.itemset import Items
-from modalign.data.names import read_classes
+from modalign.data.names import distinct, read_classes
 from modalign.data.splits.benchmarks import DATASETS, Dataset, dataset
 from modalign.data.splits.coop_files import read_aircraft, read_coop_split, read_cub
 from modalign.data.splits.drawing import draw_split
@@ -69,10 +69,13 @@ def open_dataset(name: str, root: str | Path) -> tuple[Items, Split]:
 def read_imagenet(images: str | Path, class_names: str | Path) -> tuple[Items, Split]:
     """Read ImageNet or a variant: folders by WordNet id or class number, names from CoOp's ``classnames.txt``.
 
+    Two classes may have one name. The later one gets a number, ``"crane (2)"``, in variants as well.
+
     With folders ``train`` and ``val``, the latter is the test list, as in the published protocols. There is no
     validation list, since CoOp's equals the test list. A variant is used for testing only, restricted to its classes.
     """
-    known = read_classes(class_names)
+    listed = read_classes(class_names)
+    known = dict(zip(listed, distinct(list(listed.values())), strict=True))  # a variant has the numbers of all classes
     found = load_items(images)
     if all(name.isdecimal() for name in found.class_names):
         order = sorted(found.class_names, key=int)
@@ -82,7 +85,7 @@ def read_imagenet(images: str | Path, class_names: str | Path) -> tuple[Items, S
         names = [known[key] for key in order]
     if len(order) < len(found.class_names) or len(names) < len(order):
         raise InputError(f"Expected the folders of '{images}' among the {len(known)} classes of '{class_names}'.")
-    items = replace(load_items(images, classes=order), class_names=tuple(names))  # two ids may share one name
+    items = replace(load_items(images, classes=order), class_names=tuple(names))
     split = official_split(items)
     if split is None:
         return items, Split(EMPTY.copy(), test=np.arange(len(items)), description="all images are for testing")

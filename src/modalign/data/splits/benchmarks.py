@@ -6,6 +6,7 @@ Folder names and split files are CoOp's, so that an existing benchmark folder wo
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,6 +141,28 @@ def find_dataset(name: str) -> Dataset | None:
     plain = re.sub(r"[\W_]", "", name).casefold()
     by_name = {re.sub(r"\W|_", "", row.name): row for row in DATASETS}
     return by_name.get(plain) or by_name.get(re.sub("_", "", _ALIASES.get(plain, "")))
+
+
+def in_sentences(name: str, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Class names as the sentences of a data set have them: of ImageNet without the number of a repeated name.
+
+    Parameters
+    ----------
+    name : str
+        Of the data set.
+    class_names : sequence of str
+        Distinct names, such as ``"crane (2)"``.
+
+    Examples
+    --------
+    >>> from modalign.data.splits.benchmarks import in_sentences
+    >>> in_sentences("imagenet_a", ["owl", "crane (2)"])
+    ('owl', 'crane')
+    """
+    row = find_dataset(name)
+    if row is None or row.layout != "imagenet":
+        return tuple(class_names)
+    return tuple(re.sub(r" \(\d+\)$", "", one) for one in class_names)
 
 
 def dataset(name: str) -> Dataset:

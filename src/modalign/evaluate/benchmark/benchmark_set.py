@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +12,8 @@ import numpy as np
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.data.items import Items
+from modalign.data.names import distinct
+from modalign.data.splits.benchmarks import in_sentences
 from modalign.data.splits.drawing import draw_split, few_shot
 from modalign.data.splits.split import EMPTY, Split
 from modalign.data.text.descriptions import class_sentences
@@ -175,7 +176,7 @@ class BenchmarkSet:
             return self.given_text.select(self.class_names)
         if self.language is None:
             return None
-        raw = self.class_names if self.items is None else self.items.class_names
+        raw = in_sentences(self.name, self.class_names if self.items is None else self.items.class_names)
         described = None if self.sentence_files is None else self.sentence_files.descriptions
         return self.language.embed_texts(class_sentences(raw, self.templates, described), class_names=self.class_names)
 
@@ -236,13 +237,3 @@ class BenchmarkSet:
         """The encoder, for methods that learn inside it."""
         assert self.encoder is not None
         return cast("ClipEncoder", self.encoder)  # each method raises for encoders that it does not support
-
-
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Return distinct names; later ones of equal names, such as two birds called crane, get a number."""
-    counts: Counter[str] = Counter()
-    found = []
-    for name in names:
-        counts[name] += 1
-        found.append(name if counts[name] == 1 else f"{name} ({counts[name]})")
-    return tuple(found)

@@ -16,6 +16,7 @@ from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.core.files import read_npz
 from modalign.core.files.mapped import read_mapped
 from modalign.core.part_files import is_features_source
+from modalign.data.splits.benchmarks import in_sentences
 from modalign.data.splits.division import DIVISIONS, part_within
 from modalign.data.splits.drawing import draw_split
 from modalign.data.splits.split import EMPTY, Split
@@ -101,7 +102,7 @@ def read_vectors(
     if "vectors" in arrays or (is_features_source(file) and not arrays):
         features = Features.open(file)
         described = None if sentence_files is None else sentence_files.descriptions
-        lines = class_sentences(features.class_names, templates, described)
+        lines = class_sentences(in_sentences(name, features.class_names), templates, described)
         reader, missing = _reader(name, features, encoder, lines, device)
         read = replace(_of_features(name, file, features), sentence_files=sentence_files)
         if reader is None:
