@@ -22,12 +22,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 @settings(max_examples=100, deadline=None)
-def test_wilson_interval_is_scipys(counts: tuple[int, int], confidence: float) -> None:
+def test_wilson_interval_is_scipys(counts: tuple[int, int]) -> None:
     hits, n = counts
-    ours = m.proportion(hits, n, confidence=confidence)
-    theirs = stats.binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    ours = m.proportion(hits, n)
+    theirs = stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
     np.testing.assert_allclose((ours.low, ours.high), (theirs.low, theirs.high), atol=1e-12)
     assert 0 <= ours.low <= ours.top1 <= ours.high <= 1
 

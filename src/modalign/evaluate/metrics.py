@@ -19,6 +19,8 @@ from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.linalg.student import student_quantile
 
+CONFIDENCE = 0.95  # coverage of every interval
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -118,7 +120,7 @@ class ReliabilityBin:
     n: int
 
 
-def accuracy(y: ArrayLike, predicted: ArrayLike, *, confidence: float = 0.95) -> Accuracy:
+def accuracy(y: ArrayLike, predicted: ArrayLike) -> Accuracy:
     """Top-1 accuracy with the Wilson score interval.
 
     With p = k/n and z the normal quantile the interval is
@@ -131,18 +133,16 @@ def accuracy(y: ArrayLike, predicted: ArrayLike, *, confidence: float = 0.95) ->
         True labels.
     predicted : array-like of shape (n,)
         Answers in the same labels.
-    confidence : float, default=0.95
-        Coverage of the interval.
     """
     true, answer = _pair(y, predicted)
-    return proportion(int((true == answer).sum()), len(true), confidence=confidence)
+    return proportion(int((true == answer).sum()), len(true))
 
 
-def proportion(hits: int, n: int, *, confidence: float = 0.95) -> Accuracy:
+def proportion(hits: int, n: int) -> Accuracy:
     """:class:`Accuracy` from counts: ``hits`` of ``n``; the formula is in :func:`accuracy`."""
     if not 0 <= hits <= n or n < 1:
         raise InputError(f"Expected 0 ≤ hits ≤ n and at least one image, got {hits} of {n}.")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     p, shrink = hits / n, 1 + z * z / n
     center = (p + z * z / (2 * n)) / shrink
     half = z / shrink * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -161,14 +161,12 @@ def confusion(y: ArrayLike, predicted: ArrayLike, n_classes: int) -> np.ndarray:
     return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def per_class_accuracy(
-    y: ArrayLike, predicted: ArrayLike, class_names: Sequence[str], *, confidence: float = 0.95
-) -> tuple[ClassAccuracy, ...]:
+def per_class_accuracy(y: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -> tuple[ClassAccuracy, ...]:
     """Accuracy within each class (its recall) with the Wilson interval, in the order of ``class_names``."""
     counts = confusion(y, predicted, len(class_names))
     rows = []
     for name, hits, n in zip(class_names, counts.diagonal().tolist(), counts.sum(axis=1).tolist(), strict=True):
-        share = proportion(hits, n, confidence=confidence) if n else None
+        share = proportion(hits, n) if n else None
         ends = (share.top1, share.low, share.high) if share else (None, None, None)
         rows.append(ClassAccuracy(name, n, *ends))
     return tuple(rows)
@@ -185,9 +183,7 @@ def harmonic_mean(base: float, new: float) -> float:
     return 2 * base * new / (base + new) if base + new > 0 else 0.0
 
 
-def mean_interval(
-    values: ArrayLike, *, confidence: float = 0.95, bounds: tuple[float, float] = (-math.inf, math.inf)
-) -> Interval:
+def mean_interval(values: ArrayLike, *, bounds: tuple[float, float] = (-math.inf, math.inf)) -> Interval:
     """Mean over repetitions (seeds) and its Student interval: mean ± t(n−1) · s/√n, s with n − 1, cut at ``bounds``.
 
     The interval of a single value is all of ``bounds``.
@@ -196,8 +192,6 @@ def mean_interval(
     ----------
     values : array-like of shape (n,)
         One value per repetition.
-    confidence : float, default=0.95
-        Coverage of the interval.
     bounds : tuple of (float, float)
         Smallest and largest possible value, such as 0 and 1 for an accuracy. Cutting loses no coverage.
     """
@@ -211,7 +205,7 @@ def mean_interval(
     mean = min(max(float(sample.mean()), float(sample.min())), float(sample.max()))  # rounding can leave the range
     if n == 1:
         return Interval(mean, lowest, highest, 1)
-    half = student_quantile(0.5 + confidence / 2, n - 1) * float(sample.std(ddof=1)) / math.sqrt(n)
+    half = student_quantile(0.5 + CONFIDENCE / 2, n - 1) * float(sample.std(ddof=1)) / math.sqrt(n)
     return Interval(mean, max(lowest, mean - half), min(highest, mean + half), n)
 
 
