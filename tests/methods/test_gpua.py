@@ -97,7 +97,7 @@ def test_algorithm_1_written_out(lam, epsilon, T, shares):
 
 @pytest.mark.parametrize("T", [1, 2, 4])
 def test_without_text_entropy_and_class_shares_an_update_is_a_step_of_k_means(T):
-    """Appendix A: images go to the mean of the largest inner product, and means are those of their images."""
+    """Appendix A, with the inner product of equation 12 in place of the distance."""
     data = pair(n=60, noise=1.0)
     logits = data.X @ data.Y.T
     P = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)  # P(0), equation 11

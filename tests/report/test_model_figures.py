@@ -102,6 +102,20 @@ def test_figures_of_a_map_have_its_correct_values(cmm: Classifier, digits: Items
         assert [text[1:].startswith(note[1:]) for text in numbers["notes"]] == [True] * (group.images > 0)
 
 
+def test_of_two_encoders_each_has_its_map_and_the_text_is_compared_with_those_of_its_encoder(digits: Items) -> None:
+    joined, tiny = load_encoder("tiny-vision+tiny", cache=False), load_encoder("tiny", cache=False)
+    unlabeled = digits.select(range(40)).unlabeled()
+    method = method_class("gpua")(random_state=0)
+    model = ma.adapt(unlabeled, encoder=joined, method=method, validation="none", mirror=False)
+    shown = Shown.of(model, digits.select(range(40, 60)))
+    assert shown.frozen is not None
+    np.testing.assert_allclose(shown.frozen.images, tiny.embed_images(shown.items).vectors, atol=1e-5)
+    groups = by_heading(model_figures(model, shown.items))
+    titles = [picture.title for picture in groups["Images and class vectors in a plane"].pictures]
+    assert [title.rpartition(", ")[2] for title in titles] == ["frozen encoder", "tiny-vision", "after the fit"]
+    assert {"Errors compared with zero-shot", "Modality gap"} <= groups.keys()
+
+
 def test_figures_of_self_training_mark_its_pseudo_labels(digits: Items) -> None:
     images = digits.select(range(10))
     method = method_class("fair")(epochs=2, crops=4, keep=2, batch_size=10, augmentation="center", random_state=0)

@@ -107,10 +107,10 @@ def read_vectors(
         read = replace(_of_features(name, file, features), sentence_files=sentence_files)
         if reader is None:
             return replace(read, notes=(*read.notes, missing))
-        text = reader.embed_texts(lines, class_names=features.class_names)
+        read = replace(read, given_text=reader.embed_texts(lines, class_names=features.class_names))
         if not isinstance(reader, JoinedEncoder) or reader.language is None:
-            return replace(read, given_text=text)
-        return replace(read, given_text=text, given_clip=reader.part_of(features, reader.language))
+            return read
+        return replace(read, given_clip=reader.part_of(features, reader.language))
     lists = [key.removesuffix("_images") for key in arrays if key.endswith("_images")]
     if "test" not in lists or any(f"{part}_labels" not in arrays for part in lists):
         raise InputError(

@@ -30,7 +30,7 @@ from modalign.report.papers.embedding import embedding_map
 from modalign.report.papers.fit_curves import pseudo_label_curve, selection_curves, training_curves
 from modalign.report.papers.outcomes import error_reversal, per_class_comparison
 from modalign.report.papers.pair_similarity import matching_matrix, similarity_histograms, similarity_kinds
-from modalign.report.papers.spaces import Space, adapted_space, frozen_space
+from modalign.report.papers.spaces import Space, adapted_space, frozen_space, vision_parts
 from modalign.report.style import Picture
 from modalign.report.text import count
 
@@ -182,7 +182,8 @@ def _matching(shown: Shown, seed: int) -> FigureGroup | None:
 
 def _maps(shown: Shown, seed: int) -> FigureGroup | None:
     rows, names = shown.some, shown.model.class_names
-    spaces = [("frozen encoder", shown.frozen or Space(shown.vectors, np.empty((0, shown.vectors.shape[1])))),
+    spaces = [("frozen encoder", shown.frozen or _without_text(shown.vectors)),
+              *((name, _without_text(part)) for name, part in vision_parts(shown.model, shown.vectors).items()),
               ("after the fit", shown.adapted)]  # fmt: skip
     pictures = [
         embedding_map(space.images[rows], shown.labels[rows], names, texts=space.texts if len(space.texts) else None,
@@ -191,6 +192,10 @@ def _maps(shown: Shown, seed: int) -> FigureGroup | None:
     ]  # fmt: skip
     text = "t-SNE keeps neighborhoods. Distances between groups and sizes of groups mean nothing."
     return FigureGroup("Images and class vectors in a plane", text, pictures, len(shown.labels))
+
+
+def _without_text(vectors: np.ndarray) -> Space:
+    return Space(vectors, np.empty((0, vectors.shape[1])))
 
 
 def _gap(shown: Shown, seed: int) -> FigureGroup | None:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.core.features import ClassText
+from modalign.core.features import ClassText, Features
 from modalign.data.items import Items
 from modalign.encoders.clip import ClipEncoder
+from modalign.encoders.joined import JoinedEncoder
 from modalign.linalg.prototypes import text_prototypes
 from modalign.linalg.similarity import unit
 from modalign.methods.contract.prompting import PromptLearner
@@ -29,7 +30,7 @@ class Space(NamedTuple):
 
 
 def frozen_space(model: Classifier, vectors: np.ndarray) -> Space | None:
-    """Images and class text by the encoder; None without text, or where both are of different width.
+    """Images and class text by the encoder, of several by that of the text; None without text in the image space.
 
     Parameters
     ----------
@@ -39,9 +40,21 @@ def frozen_space(model: Classifier, vectors: np.ndarray) -> Space | None:
         Vectors of images by its encoder.
     """
     text = _text_of(model)
+    encoder = model.encoder
+    if isinstance(encoder, JoinedEncoder) and encoder.language is not None:
+        vectors = encoder.part_of(Features(vectors), encoder.language).vectors
     if text is None or text.shape[1] != vectors.shape[1]:
         return None
     return Space(unit(torch.tensor(vectors)).numpy(), text)
+
+
+def vision_parts(model: Classifier, vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Name → (n, d) vectors of each encoder beside that of the class text, of several encoders joined."""
+    encoder = model.encoder
+    if not isinstance(encoder, JoinedEncoder) or encoder.language is None:
+        return {}
+    others = [part for part in encoder.parts if part is not encoder.language]
+    return {part.name: encoder.part_of(Features(vectors), part).vectors for part in others}
 
 
 def _text_of(model: Classifier) -> np.ndarray | None:
