@@ -31,6 +31,7 @@ OTHER_DATA = {
     "real_gpua": "GPUA on CLIP features",
     "few_shot": "docs/results/few_shot.md",
     "label_free": "docs/results/label_free.md",
+    "auto_costs": "processor seconds of the candidates of auto",
 }
 """Modules that read files of features → what they measure. ``bench/README.md`` describes the files."""
 

@@ -2,9 +2,9 @@
 
 Each candidate is fitted to all labeled images and to the five folds, as ``auto`` does, on files of features: with class
 text and without it, and for the numbers of shots and of classes below. Where a file has no text, the class means of
-its validation images stand for it. A cost is the largest of these times, each
-divided by the size of its problem where that is larger than ``SIZE`` of ``methods/auto/auto_timing.py``. Processor
-seconds depend less on the load of the machine than wall time; one thread is used.
+its validation images stand for it. A cost is the largest time on a data set, each divided by the size of its problem
+where that is larger than ``SIZE`` of ``methods/auto/auto_timing.py``, in the mean over the data sets. Processor seconds
+depend less on the load of the machine than wall time; one thread is used.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
             found = [seconds_of(name, problem) for problem in problems]
             print(name, text, *(f"{seconds:.2f}" for seconds in found), sep="\t", flush=True)
             factors = [max(1.0, problem.X.numel() * problem.n_classes / SIZE) for problem in problems]
-            costs[name, text] = float(np.max(np.array(found) / factors))
+            scaled = (np.array(found) / factors).reshape(len(loaded), -1)
+            costs[name, text] = float(scaled.max(axis=1).mean())
     for name in options.methods:
         print(f'    "{name}": ({costs[name, True]:.1f}, {costs[name, False]:.1f}),')
 
