@@ -124,6 +124,30 @@ def require_unmasked(array: Any, what: str) -> None:
         )
 
 
+def row_numbers(rows: Any, n: int) -> np.ndarray:
+    """Return rows given as numbers, a mask or a slice as numbers in 0…n − 1; negative ones count from the end.
+
+    Raises
+    ------
+    InputError
+        Other types, a mask of another length, or a number outside.
+    """
+    if isinstance(rows, slice):
+        return np.arange(n)[rows]
+    found = as_numpy(rows, "rows")
+    if not found.size:
+        return np.empty(0, dtype=np.int64)
+    if found.ndim != 1 or found.dtype.kind not in "iub":
+        raise InputError(
+            f"Expected rows as row numbers, a mask or a slice, got {found.dtype} of shape {found.shape}; use integers."
+        )
+    if found.dtype.kind == "b" and len(found) != n:
+        raise InputError(f"Expected a mask of {n} entries, one per row, got {len(found)}.")
+    if found.dtype.kind != "b" and not -n <= found.min() <= found.max() < n:
+        raise InputError(f"Expected row numbers in 0…{n - 1}, got {found.min()}…{found.max()}.")
+    return np.arange(n)[found]
+
+
 def is_finite(array: np.ndarray) -> bool:
     """Return whether no entry is NaN or infinite. No copy is made: minimum and maximum are NaN if an entry is."""
     return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))

@@ -66,6 +66,12 @@ class EncoderSpec:
             )
 
 
+def require_spec(spec: object) -> None:
+    """Raise unless it is an :class:`EncoderSpec` or None."""
+    if not isinstance(spec, EncoderSpec | None):
+        raise InputError(f"Expected spec as the EncoderSpec of the encoder, got {type(spec).__name__}.")
+
+
 def _is_sound(entry: dict[str, Any]) -> bool:
     """Whether the entry has the fields of an encoder, with values that one can have."""
     kinds: dict[str, type | tuple[type, ...]] = {

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from modalign.core.arrays import is_finite, real_array
+from modalign.core.arguments.argument_types import checked_arguments, checked_init
+from modalign.core.arrays import is_finite, real_array, row_numbers
 from modalign.core.display import visible
-from modalign.core.encoder_spec import EncoderSpec
+from modalign.core.encoder_spec import EncoderSpec, require_spec
 from modalign.core.errors import InputError
 from modalign.core.features_card import Quarantined as Quarantined
 from modalign.core.features_card import check_parts
@@ -26,6 +27,7 @@ from modalign.core.part_files import mapped_parts
 SHOWN = 20  # classes in the table of a notebook
 
 
+@checked_init
 @dataclass(frozen=True, eq=False, repr=False)
 class Features:
     """Image vectors with ids, labels, class names and the encoder they come from.
@@ -88,8 +90,7 @@ class Features:
         tokens = None if self.tokens is None else real_array(self.tokens, "tokens", "(n, L, d)")
         if tokens is not None and len(tokens) != n:
             raise InputError(f"Expected as many rows of tokens as image vectors ({n}), got {len(tokens)}.")
-        if not isinstance(self.spec, EncoderSpec | None):
-            raise InputError(f"Expected spec as the EncoderSpec of the encoder, got {type(self.spec).__name__}.")
+        require_spec(self.spec)
         if not all(isinstance(entry, Quarantined) for entry in self.quarantined):
             raise InputError("Expected quarantined as entries Quarantined(id, reason), got others.")
         checked = {
@@ -138,7 +139,8 @@ class Features:
 
     def select(self, rows: np.ndarray | Sequence[int] | slice) -> Features:
         """Return the given rows in that order, with their ids, labels, tokens and parts."""
-        index = np.arange(len(self))[rows]
+        index = row_numbers(rows, len(self))
+        rows = rows if isinstance(rows, slice) else index  # a slice of a memory map is not copied
         return replace(
             self,
             vectors=self.vectors[rows],
@@ -214,6 +216,7 @@ def concatenate(parts: Sequence[Features]) -> Features:
     )
 
 
+@checked_init
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassText:
     """Text vectors of C classes.
@@ -252,6 +255,7 @@ class ClassText:
 
     def __post_init__(self) -> None:
         vectors, names = real_array(self.vectors, "text vectors"), check_names(self.class_names, "class_names")
+        require_spec(self.spec)
         if vectors.ndim not in (2, 3) or len(vectors) != len(names) or len(self.sentences) not in (0, len(names)):
             raise InputError(
                 f"Expected text vectors of shape (C, d) or (C, T, d) and sentences of C = {len(names)} class names, "
@@ -275,6 +279,7 @@ class ClassText:
         encoder = "" if self.spec is None else f", encoder '{self.spec.name}'"
         return f"ClassText({len(self)} classes, {sentences}, width {self.vectors.shape[-1]}{encoder})"
 
+    @checked_arguments
     def select(self, class_names: Sequence[str]) -> ClassText:
         """Return the text of the named classes, in that order.
 

@@ -20,15 +20,17 @@ _AMERICAN = tuple(
         (r"grey", "gray"),
     )
 )
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # such as a zero-width space or a byte order mark
 _NEGATIVE = re.compile(r"\s*-\d+(\.\d+)?\s*")
 
 
 def normalize(name: str) -> str:
     """Normalize case, underscores, hyphens and repeated blanks: ``Grand_Piano`` equals ``grand piano``.
 
-    Unicode is normalized as well, for example é written as one character or as two. The sign of a number stays.
+    Unicode is normalized as well, for example é written as one character or as two, and characters without width are
+    left out. The sign of a number stays.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _INVISIBLE.sub("", name)).casefold())
     if _NEGATIVE.fullmatch(folded):
         return folded.strip()
     return " ".join(re.sub(r"[_\-\s]+", " ", folded).split())

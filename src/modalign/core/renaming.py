@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, ParamSpec, TypeVar
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import spelling_key
 
@@ -100,13 +101,18 @@ def present_names(
 
 
 def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator that accepts keyword arguments under former names: ``@renamed_arguments(former="current")``."""
+    """Decorator that accepts keyword arguments under former names: ``@renamed_arguments(former="current")``.
+
+    The types of the arguments are checked as by :func:`~modalign.core.arguments.argument_types.checked_arguments`.
+    """
     formerly = {new: Formerly(old) for old, new in names.items()}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        checked = checked_arguments(function)
+
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            return function(*args, **present_names(kwargs, formerly))
+            return checked(*args, **present_names(kwargs, formerly))
 
         return call
 

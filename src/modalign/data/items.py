@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
 from modalign.core.files import is_regular, plain_path, require_path
@@ -40,6 +41,7 @@ from modalign.data.splits.split_files import divide_by, divide_by_found, read_li
 from modalign.data.tables import is_table, list_table
 
 
+@checked_arguments
 def load_items(
     source: object,
     *,

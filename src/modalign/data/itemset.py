@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
+from modalign.core.arrays import row_numbers
 from modalign.core.features import UNLABELED, Quarantined
 from modalign.core.renaming import former_attributes
 from modalign.data.blobs import Blob, Identity
@@ -112,9 +113,7 @@ class Items:
 
     def select(self, indices: np.ndarray | Sequence[int] | slice) -> Items:
         """Return the selected images (indices, a mask or a slice) in that order, with the same class names."""
-        if not isinstance(indices, slice):
-            indices = np.asarray(indices) if len(indices) else np.empty(0, dtype=np.int64)
-        index = np.arange(len(self))[indices]
+        index = row_numbers(indices, len(self))
         return replace(
             self,
             ids=tuple(self.ids[i] for i in index),

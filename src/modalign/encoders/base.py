@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import FullCacheError, InputError, UnknownNameError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.progress import progress as showing
@@ -109,6 +110,7 @@ class Encoder(ABC):
         other.spec = replace(self.spec, fingerprint=other._fingerprint())
         return other
 
+    @checked_arguments
     def embed_images(
         self,
         source: object,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError
 from modalign.core.features import ClassText
 from modalign.core.progress import progress as showing
@@ -75,6 +76,7 @@ class ClipEncoder(Encoder):
         """Maximum number of tokens of a sentence, including start and end tokens."""
         return min(int(self.model.config.text_config.max_position_embeddings), int(self.tokenizer.model_max_length))
 
+    @checked_arguments
     def embed_texts(
         self,
         texts: Sequence[str] | Sequence[Sequence[str]],

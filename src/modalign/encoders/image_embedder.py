@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, argument
 from modalign.data.items import load_items
 from modalign.data.names import quoted
@@ -61,6 +62,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
     [0, 1]
     """
 
+    @checked_arguments
     def __init__(
         self, encoder: str | Encoder | JoinedEncoder = "tiny", *, view: str = "center", batch_size: int | None = None
     ) -> None:
@@ -68,6 +70,7 @@ class ImageEmbedder(TransformerMixin, BaseEstimator):
         self.view = view
         self.batch_size = batch_size
 
+    @checked_arguments
     def fit(self, X: Any, y: Any = None) -> Self:
         """Load the encoder; the images are ignored.
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import (
     CacheError,
     FullCacheError,
@@ -42,6 +43,7 @@ from modalign.encoders.vision import VisionEncoder
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
+@checked_arguments
 def load_encoder(
     name: str | os.PathLike[str] = "tiny",
     *,

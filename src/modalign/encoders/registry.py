@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError
 from modalign.core.registration import Registry
 
@@ -60,6 +61,7 @@ SHORT_NAMES: dict[str, str] = {
 """OpenAI's names of its CLIPs → where they are on the hub."""
 
 
+@checked_arguments
 def register_encoder(name: str, source: str | os.PathLike[str] | Callable[..., Encoder]) -> None:
     """Register an encoder of your own under a name, for use in all functions that take an encoder.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.display import markdown
 from modalign.core.errors import InputError
 from modalign.core.files import new_folder
@@ -67,6 +68,7 @@ class Export:
     int8_megabytes: float | None
 
 
+@checked_arguments
 def export_onnx(
     model: Classifier, out: str | Path, *, check: Any = None, int8: bool = False, web: str | Path | None = None
 ) -> Export:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, UndecodableError, argument
 from modalign.core.features import UNLABELED
 from modalign.data.copies import content_hash
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from modalign.model.classifier import Classifier
 
 
+@checked_arguments
 def evaluated(model: Classifier, images: Any, split: Any, classes: Any, *, include_fitted: bool) -> Evaluation:
     """See :meth:`Classifier.evaluate <modalign.Classifier.evaluate>`."""
     items, labels = items_to_test_on(model.class_names, images, split, classes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.card_names import MULTI_LABEL, SEGMENTER, holds
 from modalign.core.errors import InputError, argument
 from modalign.core.files import local_path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from modalign.segmentation.segmenter import Segmenter
 
 
+@checked_arguments
 def load(
     folder: str | Path, *, encoder: str | Encoder | JoinedEncoder | None = None, revision: str | None = None
 ) -> Classifier | VectorMethod | TowerMethod | Segmenter | MultiLabelClassifier:

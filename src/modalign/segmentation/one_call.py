@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.encoders.base import Encoder
 from modalign.segmentation.class_words import Classes
 from modalign.segmentation.segmented import Segmentations
 from modalign.segmentation.segmenter import Segmenter
 
 
+@checked_arguments
 def segment(
     images: Any, classes: Classes, *, encoder: str | Path | Encoder, features: str = "scclip", **settings: Any
 ) -> Segmentations:

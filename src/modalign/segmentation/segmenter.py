@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.display import shorten_all, shorten_repr
 from modalign.core.errors import InputError
 from modalign.core.progress import progress as showing
@@ -95,6 +96,7 @@ class Segmenter:
     map_vfm: Encoder | None
     fitted_on: np.ndarray
 
+    @checked_arguments
     def __init__(
         self,
         encoder: str | Path | Encoder,
@@ -183,6 +185,7 @@ class Segmenter:
             "versions": versions(),
         }
 
+    @checked_arguments
     def segment(self, images: Any, *, transductive: bool = False, progress: bool | None = None) -> Segmentations:
         """Segment photos; yields one result per photo.
 

@@ -12,6 +12,7 @@ from random import Random
 
 import numpy as np
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
 from modalign.core.randomness import require_seed
@@ -22,6 +23,7 @@ from modalign.data.splits.split import Split, official_split
 Labels = Items | np.ndarray | Sequence[int]
 
 
+@checked_arguments
 def few_shot(
     labels: Labels,
     shots: int | str,
@@ -83,6 +85,8 @@ def few_shot(
     official = official_lists(labels, official)
     if shots != "all" and (isinstance(shots, (bool, str)) or int(shots) != shots or shots < 0):
         raise InputError(f"Expected shots as a number ≥ 0 or 'all', got {shots!r}.")
+    if validation_shots is not None and validation_shots < 0:
+        raise InputError(f"Expected {argument('validation_shots')} as a number ≥ 0, got {validation_shots!r}.")
     if official is not None and test is not None:
         raise InputError(f"Expected {argument('test')} only without official lists; those have a test list.")
     wanted = validation_shots

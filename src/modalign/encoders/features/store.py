@@ -25,6 +25,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Self
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError
 from modalign.data.blobs import Identity
 from modalign.data.decoding.decode import DECODER
@@ -108,6 +109,7 @@ class FeatureStore:
     True
     """
 
+    @checked_arguments
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = default_cache() if root is None else Path(root).expanduser()
         try:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, UnknownNameError, argument, require_some
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
@@ -41,6 +42,7 @@ class NoRunsError(InputError):
         self.reasons = reasons
 
 
+@checked_arguments
 def run_benchmark(
     source: str | Path,
     *,

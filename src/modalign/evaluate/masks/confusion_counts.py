@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, argument
 from modalign.evaluate.masks.iou import SegmentationScores
 from modalign.segmentation.segmented import label_type, none_label
@@ -97,6 +98,7 @@ class ConfusionCounter:
         return np.bincount(true * (k + 1) + answer, minlength=k * (k + 1)).reshape(k, k + 1)
 
 
+@checked_arguments
 def segmentation_scores(
     labels: Any,
     truth: Any,
