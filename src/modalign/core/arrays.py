@@ -1,10 +1,11 @@
-"""Checks of arrays passed by users, and conversion to float32 where no precision is lost."""
+"""Checks of numbers and arrays passed by users, and conversion to float32 where no precision is lost."""
 
 from __future__ import annotations
 
+import math
 import sys
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -12,6 +13,16 @@ from modalign.core.errors import InputError, InputTypeError
 
 LARGE = 2.0**100  # float32 keeps the digits of a row whose largest entry lies between 1/LARGE and LARGE
 RESHAPE = "Reshape your data: each vector is a row, also if there is only one."
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Return whether ``value`` is an int and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether ``value`` is a finite int or float and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def real_array(array: Any, what: str, shape: str | None = None) -> np.ndarray:

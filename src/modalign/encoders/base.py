@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modalign.core.arguments.argument_types import checked_arguments
+from modalign.core.arrays import is_integer
 from modalign.core.errors import FullCacheError, InputError, UnknownNameError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.progress import progress as showing
@@ -148,7 +149,7 @@ class Encoder(ABC):
         if view not in VIEWS:
             raise UnknownNameError("view", str(view), ("center", "mirror"))
         batch_size = self.batch_size if batch_size is None else batch_size
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if not is_integer(batch_size) or batch_size < 1:
             raise InputError(f"Expected batch_size to be an integer of at least 1, got {batch_size!r}.")
         items = load_items(source)
         with showing(progress) if progress is not None else nullcontext():

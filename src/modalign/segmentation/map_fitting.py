@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError, argument
 from modalign.core.features import Quarantined
 from modalign.data.items import Items
@@ -39,7 +40,7 @@ def learn_map(
 
     Memory: the selected patches in half precision, K · top · (D + d) numbers.
     """
-    if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
+    if top is not None and (not is_integer(top) or top < 1):
         raise InputError(f"Expected top as a number of patches per class, or None for all, got {top!r}.")
     categories = category_vectors(segmenter.text, segmenter.words).to(segmenter.encoder.device)
     quarantined: list[Quarantined] = []

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from modalign.core.arrays import is_integer, is_number
+
 
 def is_class_entry(entry: object) -> bool:
     """Whether an entry has a name, further names and a color."""
@@ -45,7 +47,7 @@ def _is_segment(segment: object, n_classes: int) -> bool:
 
 def _are_shares(entry: Mapping[str, Any], names: Iterable[str]) -> bool:
     values = [entry.get(name) for name in names]
-    return all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1 for v in values)
+    return all(is_number(v) and 0 <= v <= 1 for v in values)
 
 
 def _is_text(value: object) -> bool:
@@ -53,7 +55,7 @@ def _is_text(value: object) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return is_integer(value) and value >= 0
 
 
 def _is_inside(value: object) -> bool:

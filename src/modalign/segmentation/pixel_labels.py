@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modalign.core.arrays import is_number
 from modalign.core.errors import InputError, argument
 from modalign.segmentation.segmented import label_type, none_label
 from modalign.segmentation.windows import upsampled_strips
@@ -40,7 +41,7 @@ class Decision:
 
     def __post_init__(self) -> None:
         scale = self.logit_scale
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < math.inf:
+        if not is_number(scale) or not 0 < scale < math.inf:
             raise InputError(f"Expected {argument('logit_scale')} above 0, got {scale!r}.")
         _require_share("prob_threshold", self.prob_threshold)
         if self.area_threshold is not None:
@@ -130,5 +131,5 @@ def _large_enough(canvas: Tensor, owner: Tensor, size: tuple[int, int], decision
 
 
 def _require_share(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+    if not is_number(value) or not 0 <= value <= 1:
         raise InputError(f"Expected {argument(name)} between 0 and 1, got {value!r}.")

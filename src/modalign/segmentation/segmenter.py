@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from modalign.core.arguments.argument_types import checked_arguments
+from modalign.core.arrays import is_integer
 from modalign.core.display import shorten_all, shorten_repr
 from modalign.core.errors import InputError
 from modalign.core.progress import progress as showing
@@ -137,7 +138,7 @@ class Segmenter:
             resize=resize,
         )
         batch_size = opened.batch_size if batch_size is None else batch_size
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        if not is_integer(batch_size) or batch_size < 1:
             raise InputError(f"Expected batch_size to be an integer of at least 1, got {batch_size!r}.")
         self._set(patches, sliding, decision, words, text_vectors(opened, words, sentences), batch_size)
         for note in (*words.notes, *patches.notes()):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError, UndecodableError, argument, require_choice
 from modalign.data.views import resize, to_pixels
 
@@ -47,7 +48,7 @@ class Sliding:
     def __post_init__(self) -> None:
         for name, least in (("patch", 1), ("window", self.patch), ("short_side", self.patch), ("stride", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if not is_integer(value) or value < least:
                 what = "a patch, " if least > 1 else ""
                 raise InputError(
                     f"Expected {argument(name)} as a number of pixels of at least {what}{least}, got {value!r}."

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError
 from modalign.core.progress import progress, track
 from modalign.core.record import plain
@@ -117,7 +118,7 @@ def train(
     parameters = _trainable(module)
     device = parameters[0].device
     for name, value in (("every", every), ("threads", threads)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if value is not None and (not is_integer(value) or value < 1):
             raise InputError(f"Expected {name} to be an integer of at least 1 or None, got {value!r}.")
     if recipe.precision == "auto":
         raise InputError("Expected precision 'float32' or 'bfloat16', got 'auto', which is decided before a training.")

@@ -1,7 +1,6 @@
 """Learnable prompts: vectors inserted between the tokens of a frozen tower.
 
-The number of parameters of each module equals that in its paper. ``prompts()`` returns one tensor per layer, from layer
-0 on:
+The number of parameters of each module equals that in its paper. ``prompts()`` returns one tensor per layer:
 
 =====================  ====================================================================================
 (M, width)             M prompts for all sentences or pictures
@@ -30,6 +29,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError
 
 STD = 0.02  # of normally drawn prompts, as in all of these papers' code
@@ -91,7 +91,7 @@ class Prompts(nn.Module):
         super().__init__()
         given = {"length": length, "width": width, "depth": depth, "sets": sets, "classes": classes}
         for name, value in given.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            if value is not None and (not is_integer(value) or value < 1):
                 raise InputError(f"Expected {name} of prompts to be an integer of at least 1, got {value!r}.")
         self.length, self.width, self.depth, self.sets, self.classes = length, width, depth, sets, classes
         shape: tuple[int, ...] = (length, width)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from modalign.core.arrays import is_integer, is_number
 from modalign.core.errors import InputError, hyperparameter, require_known
 from modalign.core.renaming import former_attributes
 from modalign.linalg.optimizers import half_cosine
@@ -81,15 +82,11 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("warmup", 0), ("seed", 0)):
             value = getattr(self, name)
-            _require(
-                isinstance(value, int) and not isinstance(value, bool) and value >= least,
-                f"{name} to be an integer of at least {least}",
-                value,
-            )
+            _require(is_integer(value) and value >= least, f"{name} to be an integer of at least {least}", value)
         for name in ("learning_rate", "weight_decay", "warmup_rate", "final_rate"):
             value = getattr(self, name)
-            _require(_number(value) and value >= 0, f"{name} to be a finite number of at least 0", value)
-        _require(self.clip is None or (_number(self.clip) and self.clip > 0), "clip to be above 0 or None", self.clip)
+            _require(is_number(value) and value >= 0, f"{name} to be a finite number of at least 0", value)
+        _require(self.clip is None or (is_number(self.clip) and self.clip > 0), "clip to be above 0 or None", self.clip)
         choices = (
             ("optimizer", ("sgd", "adamw")),
             ("schedule", ("cosine by epoch", "cosine by step", "constant")),
@@ -134,10 +131,6 @@ def recipe_entries(training: Mapping[str, Any] | None, taken: Iterable[str] = ()
     known = [entry.name for entry in fields(Recipe) if entry.name not in taken]
     advice = "It holds entries of a recipe such as 'precision' or 'accumulate'."
     return require_known(f"entry of {hyperparameter('training')}", training or {}, known, advice)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require(holds: bool, expected: str, got: Any) -> None:

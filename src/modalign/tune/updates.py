@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError, require, require_choice
 from modalign.encoders.towers.vision_tower import Layered, VisionTower
 
@@ -161,12 +162,7 @@ class KAdaptation(nn.ParameterDict):
     ) -> None:
         super().__init__()
         shapes = _chosen(vision, maps)
-        if (
-            isinstance(n, bool)
-            or not isinstance(n, int)
-            or n < 1
-            or any(size % n for s in shapes.values() for size in s)
-        ):
+        if not is_integer(n) or n < 1 or any(size % n for s in shapes.values() for size in s):
             raise InputError(f"Expected n of K-Adaptation to divide the width {vision.width} of the tower, got {n!r}.")
         _check_rank(rank, max(min(shape) for shape in shapes.values()) // n)
         if not 0 < scale < math.inf:
@@ -228,7 +224,7 @@ def _chosen(tower: Layered, maps: Sequence[Map]) -> dict[str, torch.Size]:
 
 
 def _check_rank(rank: int, largest: int) -> None:
-    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= largest:
+    if not is_integer(rank) or not 1 <= rank <= largest:
         raise InputError(f"Expected rank to be an integer from 1 to {largest}, got {rank!r}.")
 
 

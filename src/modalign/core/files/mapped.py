@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError
 from modalign.core.files.reading import local_path, open_regular, parse_json
 from modalign.core.files.writing import replacing
@@ -105,7 +106,7 @@ def _map(path: str | Path, start: int, room: int, name: str, entry: object) -> n
     shape, offsets = (entry.get(key) for key in ("shape", "data_offsets"))
     if not isinstance(shape, list) or not isinstance(offsets, list):
         raise wrong
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in (*shape, *offsets)):
+    if not all(is_integer(n) and n >= 0 for n in (*shape, *offsets)):
         raise wrong
     if len(offsets) != 2 or offsets[1] > room or offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
         raise wrong

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError
 from modalign.core.files import read_json, write
 from modalign.core.renaming import FORMER_PARTS, former_attributes
@@ -132,7 +133,7 @@ def _about(content: dict[str, Any], path: str | Path) -> tuple[list[str], list[s
     notes, names = content.get("notes", []), content.get("class_names", [])
     seed, description = content.get("seed"), content.get("description", "")
     texts = isinstance(notes, list) and isinstance(names, list) and all(isinstance(t, str) for t in [*notes, *names])
-    whole = seed is None or (isinstance(seed, int) and not isinstance(seed, bool))
+    whole = seed is None or is_integer(seed)
     if not texts or not whole or not isinstance(description, str):
         raise InputError(f"The split file '{path}' is damaged: its notes, class names, seed or description are none.")
     return notes, names, seed, description

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modalign.core.arrays import is_integer, is_number
 from modalign.core.errors import InputError
 
 _READ = {
@@ -90,7 +91,7 @@ class _Part:
     def transformer(self, layers: int, heads: int, activation: str, usual_width: int = 512) -> dict[str, Any]:
         """The entries that both towers of ``transformers``' CLIP have."""
         width, ratio = self.number("width", usual_width), self.content.get("mlp_ratio", 4.0)
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio < 100:
+        if not is_number(ratio) or not 0 < ratio < 100:
             raise self._expected("mlp_ratio as a number above 0", ratio)
         if width % heads:
             raise self._expected(f"a width that {heads} heads divide", width)
@@ -115,7 +116,7 @@ class _Part:
     def _positive(self, key: str, value: Any) -> int:
         if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
             value = value[0]
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
+        if not is_integer(value) or not 1 <= value <= _LARGEST:
             raise self._expected(f"{key} as an integer from 1 to {_LARGEST:,}", value)
         return value
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.name_matching import nearest
 from modalign.core.randomness import require_seed
@@ -33,7 +34,7 @@ def split_crops(
         return 0, {"crops": crops, **hyperparameters}
     if not getattr(cls, "takes_parts", False):
         raise InputError(f"{cls.__name__} uses whole images and takes no crops; leave them out.")
-    if isinstance(crops, bool) or not isinstance(crops, int) or crops < 1:
+    if not is_integer(crops) or crops < 1:
         raise InputError(f"Expected a number of crops of every image, 0 for whole images only, got {crops!r}.")
     if mirror:
         raise InputError("Expected crops or mirrored images, got both; choose one.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modalign.core.arrays import is_integer
 from modalign.core.display import html_table
 from modalign.core.errors import InputError, argument
 from modalign.core.randomness import require_seed
@@ -86,7 +87,7 @@ class DeletionTest:
 
 def run_deletion_test(model: Classifier, images: Any, *, random_state: int, limit: int) -> DeletionTest:
     """See :meth:`Classifier.deletion_test <modalign.Classifier.deletion_test>`."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    if not is_integer(limit) or limit < 1:
         raise InputError(f"Expected {argument('limit')} as a number of images from 1, got {limit!r}.")
     require_seed(random_state)
     items = load_items(images)

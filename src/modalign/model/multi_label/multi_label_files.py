@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from modalign.core.arrays import is_number
 from modalign.core.card_names import MULTI_LABEL
 from modalign.core.encoder_spec import EncoderSpec
 from modalign.core.errors import InputError
@@ -145,7 +145,7 @@ def _decision(entry: Any) -> ClassDecision:
     if not isinstance(entry, dict) or set(entry) != set(kinds):
         raise InputError("its calibration is not understood.")
     numbers = [entry[name] for name in ("slope", "offset", "threshold")]
-    sound = all(isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in numbers)
+    sound = all(map(is_number, numbers))
     if not sound or numbers[0] <= 0 or not 0 <= numbers[2] <= 1 or not isinstance(entry["calibrated"], bool):
         raise InputError("its calibration is not understood.")
     slope, offset, threshold = map(float, numbers)

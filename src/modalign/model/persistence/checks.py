@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from modalign.core.arrays import is_integer, is_number
 from modalign.core.errors import InputError
 from modalign.core.features import EncoderSpec
 from modalign.methods.contract.parameters import fits, parameters
@@ -59,12 +60,12 @@ def check_scores(scores: Any, rows: int, classes: int) -> None:
 
 def _check_vector_method(method: VectorMethod) -> None:
     temperature, names = method.temperature_, vars(method).get("class_names_")
-    if not isinstance(temperature, (int, float)) or isinstance(temperature, bool) or not 0 < temperature < math.inf:
+    if not is_number(temperature) or not 0 < temperature < math.inf:
         raise InputError(f"its temperature is {temperature!r:.40}, which is not above 0.")
     if names is not None:
         check_class_names(names, len(method.classes_))
     width, spec = vars(method).get("n_features_in_"), vars(method).get("encoder_")
-    if not isinstance(width, int) or isinstance(width, bool) or not 0 < width <= 2**24:
+    if not is_integer(width) or not 0 < width <= 2**24:
         raise InputError(f"its number of features is {width!r:.40}.")
     if "encoder_" not in vars(method):
         raise InputError("the encoder of its training vectors is missing.")

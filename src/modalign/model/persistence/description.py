@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from modalign.core.arrays import is_integer, is_number
 from modalign.core.errors import InputError
 from modalign.core.features import EncoderSpec
 from modalign.linalg.rejection import Confidence, Rejection
@@ -67,11 +67,11 @@ class Description:
         if not np.array_equal(method.classes_, np.arange(len(method.classes_))):
             raise InputError("its classes are not numbered from 0.")
         temperature, crops = entry["temperature"], entry.get("crops", 0)
-        if not _is_number(temperature) or not temperature > 0:
+        if not is_number(temperature) or not temperature > 0:
             raise InputError(f"its temperature is {temperature!r:.40}, which is not above 0.")
         if not 1 / _MOST_TEMPERATURE <= temperature <= _MOST_TEMPERATURE:
             raise InputError(f"its temperature is {temperature!r:.40}, at which probabilities cannot be computed.")
-        if not isinstance(crops, int) or isinstance(crops, bool) or not 0 <= crops <= _MOST_CROPS:
+        if not is_integer(crops) or not 0 <= crops <= _MOST_CROPS:
             raise InputError(f"its number of crops is {crops!r:.40}.")
         fitted_on, validated_on = _images(entry)
         return cls(
@@ -114,13 +114,9 @@ def _rejection(entry: object) -> Rejection | None:
         {"kind", "reference"} <= set(entry) <= {field.name for field in fields(Rejection)}
         and entry["kind"] in get_args(Confidence)
         and isinstance(reference, list)
-        and all(map(_is_number, reference))
+        and all(map(is_number, reference))
         and reference == sorted(reference)
-        and all(share is None or (_is_number(share) and 0 <= share <= 1) for share in shares)
+        and all(share is None or (is_number(share) and 0 <= share <= 1) for share in shares)
     ):
         raise InputError("its rejection threshold is not one.")
     return Rejection(entry["kind"], tuple(map(float, reference)), *shares)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
