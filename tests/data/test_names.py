@@ -47,7 +47,16 @@ def test_normalizing_twice_is_normalizing_once(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Grand_Piano", "grand  piano", " GRAND-PIANO ", "grand_ piano", "grand\u00a0piano", "ｇｒａｎｄ piano"]
+    "name",
+    [
+        "Grand_Piano",
+        "grand  piano",
+        " GRAND-PIANO ",
+        "grand_ piano",
+        "grand\u00a0piano",
+        "ｇｒａｎｄ piano",
+        "\ufeffgrand pi\u200bano",
+    ],
 )
 def test_spellings_of_one_name(name: str) -> None:
     assert normalize(name) == "grand piano"

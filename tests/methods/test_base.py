@@ -176,6 +176,9 @@ def test_what_are_no_vectors_is_one_sentence(X, message):
 def test_weights_of_other_rows_are_refused():
     with pytest.raises(InputError, match=r"one weight per row of X \(6\), got weights of shape \(2,\)"):
         Recorder().fit(data(), Y).score(data(), Y, sample_weight=[1, 2])
+    for wrong in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(InputError, match="weights of at least 0"):
+            Recorder().fit(data(), Y).score(data(), Y, sample_weight=[wrong] * 6)
 
 
 def test_text_may_be_requested():

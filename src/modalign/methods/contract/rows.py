@@ -122,6 +122,25 @@ def read_text_vectors(text: Any, width: int, name: str, *, anchored: bool) -> Te
     return tensor
 
 
+def read_weights(weights: Any, known: np.ndarray) -> np.ndarray | None:
+    """Read one weight per image; return those of the images marked in ``known``, or None without weights.
+
+    Raises
+    ------
+    InputError
+        Their number differs, one is negative or not finite, or all are zero.
+    """
+    if weights is None:
+        return None
+    found = real_array(weights, "sample_weight")
+    if found.shape != known.shape:
+        raise InputError(f"Expected one weight per row of X ({len(known)}), got weights of shape {found.shape}.")
+    found = found[known]
+    if not np.isfinite(found).all() or found.min() < 0 or not found.any():
+        raise InputError("Expected weights of at least 0, finite and not all 0, got others.")
+    return found
+
+
 def _check(X: Tensor, name: str, *, zeros: bool) -> None:
     step, empty = max(1, BLOCK // X[0].numel()), []
     for start in range(0, len(X), step):

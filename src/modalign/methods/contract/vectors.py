@@ -27,6 +27,7 @@ from modalign.methods.contract.class_names import read_labels
 from modalign.methods.contract.estimators.estimator import require_fitted
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.problem import Problem, ProblemReader, names_of
+from modalign.methods.contract.rows import read_weights
 from modalign.methods.contract.selection import held_out
 from modalign.methods.contract.sharing import shared_fits
 from modalign.methods.contract.team import current_team
@@ -278,10 +279,7 @@ class VectorMethod(ProblemReader):
         known = true != UNLABELED
         if not known.any():
             raise InputError("Expected labeled images to be tested on, got none.")
-        weight = None if sample_weight is None else np.asarray(sample_weight)
-        if weight is not None and weight.shape != known.shape:
-            raise InputError(f"Expected one weight per row of X ({len(known)}), got weights of shape {weight.shape}.")
-        weight = None if weight is None else weight[known]
+        weight = read_weights(sample_weight, known)
         return float(np.average(true[known] == best[known], weights=weight))
 
     def _calibrate(self, logits: Tensor, y: Tensor, growth: float = 1.0) -> None:
