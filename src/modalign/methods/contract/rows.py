@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modalign.core.arrays import RESHAPE, real_array, require_strided
+from modalign.core.arrays import RESHAPE, as_numpy, real_array, require_strided
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
 from modalign.linalg.inputs import float_tensor, ordinary, single
@@ -132,7 +132,8 @@ def read_weights(weights: Any, known: np.ndarray) -> np.ndarray | None:
     """
     if weights is None:
         return None
-    found = real_array(weights, "sample_weight")
+    found = as_numpy(weights, "sample_weight")
+    found = real_array(found.astype(np.float64) if found.dtype.kind == "b" else found, "sample_weight")  # or a mask
     if found.shape != known.shape:
         raise InputError(f"Expected one weight per row of X ({len(known)}), got weights of shape {found.shape}.")
     found = found[known]
