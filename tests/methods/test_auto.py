@@ -267,11 +267,11 @@ def test_unlabeled_images_do_not_hide_labeled_ones():
 @pytest.mark.parametrize("seconds", [4.0, 20.0, 60.0])
 def test_time_is_kept_on_a_machine_of_any_speed(monkeypatch, slow, seconds):
     """Every candidate takes what it is known to take, times a factor; half of it in the fit to all images."""
-    data, now, spent = few_shot(), [0.0], {}
+    data, now, spent, costs = few_shot(), [0.0], {}, {name: with_text for name, (with_text, _) in COSTS.items()}
     fast = {"random_state": 0, "discriminant_weight": 0.1, "strength": 4.0, "unlabeled_weight": 1.0}
 
     def fit(name, problem, seed, rows=None, **settings):
-        took = 0.0 if name == "zero_shot" else slow * COSTS[name] * (0.5 if rows is None else 0.1)
+        took = 0.0 if name == "zero_shot" else slow * costs[name] * (0.5 if rows is None else 0.1)
         now[0] += took
         spent[name] = spent.get(name, 0.0) + took
         X, y = (problem.X, problem.y) if rows is None else (problem.X[rows], problem.y[rows])
@@ -280,13 +280,25 @@ def test_time_is_kept_on_a_machine_of_any_speed(monkeypatch, slow, seconds):
     for module in (auto, auto_pool, auto_timing):
         monkeypatch.setattr(module, "clock", lambda: now[0])
     monkeypatch.setattr(auto_pool, "fit_member", fit)
-    model = Auto(candidates=list(COSTS), seconds=seconds, random_state=0).fit(data.X, data.y, text=data.text)
-    assert now[0] <= max(seconds, slow * COSTS["anchored_gaussian"]) + 1e-9  # the first is always finished
+    model = Auto(candidates=list(costs), seconds=seconds, random_state=0).fit(data.X, data.y, text=data.text)
+    assert now[0] <= max(seconds, slow * costs["anchored_gaussian"]) + 1e-9  # the first is always finished
     assert model.candidates_[:2] == ["zero_shot", "anchored_gaussian"]
-    left = seconds - sum(slow * COSTS[name] for name in model.candidates_[1:])
-    wasted = sum(spent.get(name, 0.0) for name in COSTS if name not in model.candidates_)
-    assert all(max(1.0, slow) * cost > left for name, cost in COSTS.items() if name not in model.candidates_)
+    left = seconds - sum(slow * costs[name] for name in model.candidates_[1:])
+    wasted = sum(spent.get(name, 0.0) for name in costs if name not in model.candidates_)
+    assert all(max(1.0, slow) * cost > left for name, cost in costs.items() if name not in model.candidates_)
     assert wasted == 0 or slow > 1  # only a machine whose speed is not yet known is believed to be fast enough
+
+
+def test_without_text_a_candidate_takes_its_time_without_text(monkeypatch):
+    monkeypatch.setattr(auto_timing, "clock", lambda: 0.0)
+    monkeypatch.setattr(auto_timing, "COSTS", {"gda": (9.0, 2.0)})
+    for with_text, cost in ((True, 9.0), (False, 2.0)):
+        for size in (0.5, 1.0, 3.0):  # a smaller problem is expected to take as long as that of the table
+            timing = [
+                auto_timing.Timing(d, size * auto_timing.SIZE, with_text) for d in (cost, cost * size, cost * size - 1)
+            ]
+            assert [one.has_time_for("gda") for one in timing] == [size <= 1, size >= 1, False]
+    assert auto_timing.Timing(1.0, 1.0).has_time_for("unknown")
 
 
 def test_what_proves_too_slow_is_given_up_between_fits(monkeypatch):

@@ -82,7 +82,7 @@ class Pool:
         else:
             pool = cls(torch.cat([validation[1], truth]), None, 1.0)
         must = {"zero_shot", next(name for name in [*names, "zero_shot"] if name != "zero_shot" or len(names) == 1)}
-        timing = Timing(deadline, problem.X.numel() * problem.n_classes)
+        timing = Timing(deadline, problem.X.numel() * problem.n_classes, problem.text is not None)
         for name in names:
             started, limit = clock(), math.inf if name in must else deadline
             row = {"name": name, "accuracy": None, "log_loss": None, "weight": 0.0}
