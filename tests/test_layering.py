@@ -177,3 +177,9 @@ def test_few_type_errors_are_ignored_and_each_has_a_reason() -> None:
     ignored = [line for line in lines if "# type: ignore" in line]
     assert len(ignored) <= IGNORED
     assert not [line for line in ignored if not re.search(r"# type: ignore\[[a-z, -]+\]  # \S", line)]
+
+
+def test_warnings_show_the_line_of_the_caller() -> None:
+    """A constant stack level would count the frames of decorators."""
+    constant = re.compile(r"stacklevel=\d|warnings\.warn\((?:(?!stacklevel)[^()]|\([^()]*\))*\)")
+    assert not {path.name for path in FILES if constant.search(path.read_text(encoding="utf-8"))}

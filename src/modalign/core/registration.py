@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from modalign.core.errors import InputError
+from modalign.core.renaming import stacklevel_outside
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -132,13 +133,13 @@ class Registry:
             try:
                 found[key] = self.get(key)
             except InputError as error:
-                warnings.warn(f"{error} It is left out.", stacklevel=2)
+                warnings.warn(f"{error} It is left out.", stacklevel=stacklevel_outside())
         for key in sorted(self.built_in & self._installed().keys()):
             package = _package(self._installed()[key][0])
             warnings.warn(
                 f"The package '{package}' has a {self.kind} '{key}', which is the name of one of modalign; "
                 "it is left out.",
-                stacklevel=2,
+                stacklevel=stacklevel_outside(),
             )
         return found
 

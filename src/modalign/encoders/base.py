@@ -21,7 +21,7 @@ from modalign.core.arrays import is_integer
 from modalign.core.errors import FullCacheError, InputError, UnknownNameError
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.core.progress import progress as showing
-from modalign.core.renaming import CENTER, present_value
+from modalign.core.renaming import CENTER, present_value, stacklevel_outside
 from modalign.data.items import Items, load_items
 from modalign.data.names import quoted
 from modalign.encoders.features.extraction import extract, extract_cached
@@ -179,7 +179,7 @@ class Encoder(ABC):
                 vectors, reasons = extract_cached(self, items, view, batch_size, self.store)
                 return vectors, None, reasons
             except FullCacheError as error:
-                warnings.warn(f"{error} These images are embedded without it.", stacklevel=3)
+                warnings.warn(f"{error} These images are embedded without it.", stacklevel=stacklevel_outside())
         return extract(self, items, view, batch_size, tokens)
 
     def embed_texts(

@@ -20,6 +20,7 @@ from torch import nn
 
 from modalign.core.errors import FullCacheError, InputError
 from modalign.core.files import open_regular
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.blobs import file_identity
 from modalign.encoders.features.store import FeatureStore, is_settled
 from modalign.encoders.preprocess import Preprocessing
@@ -144,7 +145,7 @@ class Checkpoint:
         warnings.warn(
             f"'{self.folder}' has no preprocessor_config.json; images are prepared as is usual for "
             f"'{self.model_type}'. Copy the file there if the network was trained otherwise.",
-            stacklevel=4,
+            stacklevel=stacklevel_outside(),
         )
         return usual
 

@@ -18,6 +18,7 @@ from modalign.core.errors import InputError
 from modalign.core.features import ClassText
 from modalign.core.progress import progress as showing
 from modalign.core.progress import track
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.names import quoted
 from modalign.encoders.base import Encoder
 from modalign.encoders.checkpoint import Checkpoint
@@ -148,7 +149,7 @@ class ClipEncoder(Encoder):
             warnings.warn(
                 f"{len(long)} of {len(sentences)} sentences are longer than the {limit} tokens of '{self.name}' and "
                 f"were cut: {quoted([s if len(s) < 60 else s[:57] + '…' for s in long], 3)}.",
-                stacklevel=4,
+                stacklevel=stacklevel_outside(),
             )
         return ids
 

@@ -26,6 +26,7 @@ from modalign.core.errors import (
 from modalign.core.features import EncoderSpec
 from modalign.core.files import check_writable, local_path
 from modalign.core.registration import canonical_name
+from modalign.core.renaming import stacklevel_outside
 from modalign.encoders.base import Encoder
 from modalign.encoders.catalog import folder_of, is_open_clip, locate
 from modalign.encoders.checkpoint import Checkpoint
@@ -269,6 +270,9 @@ def _store(cache: bool | str | os.PathLike[str] | FeatureStore) -> FeatureStore 
         store = FeatureStore()
         check_writable(store.root, folder=True)
     except InputError as error:  # without an explicit cache, a missing cache is no error
-        warnings.warn(f"{error} Nothing is kept in a cache; set MODALIGN_CACHE to another folder.", stacklevel=3)
+        warnings.warn(
+            f"{error} Nothing is kept in a cache; set MODALIGN_CACHE to another folder.",
+            stacklevel=stacklevel_outside(),
+        )
         return None
     return store

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from modalign.core.errors import InputError
 from modalign.core.files import check_writable, parse_json, read_bytes, sole_use
+from modalign.core.renaming import stacklevel_outside
 
 R = TypeVar("R")
 
@@ -65,7 +66,9 @@ def read_lines(path: str | Path, parse: Callable[[str], R]) -> list[R]:
     if not runs and damaged and (damaged[0] < len(lines) or _is_json(lines[-1])):
         raise InputError(f"Expected a results file with a run per line, '{path}' has none; choose another name.")
     if damaged:
-        warnings.warn(f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=3)
+        warnings.warn(
+            f"'{path}': lines {damaged} are no complete runs and were left out.", stacklevel=stacklevel_outside()
+        )
     return runs
 
 

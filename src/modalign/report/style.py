@@ -24,6 +24,7 @@ from rich.cells import cell_len
 from modalign.core.display import visible
 from modalign.core.errors import InputError, require
 from modalign.core.files import write
+from modalign.core.renaming import stacklevel_outside
 from modalign.report.templating import render
 from modalign.report.text import one_line
 
@@ -191,7 +192,7 @@ class Picture:
         if any(str(warning.message).startswith("Glyph") for warning in caught):
             warnings.warn(
                 "Letters that the font of the picture lacks are squares in it; save it as .svg to show them.",
-                stacklevel=2,
+                stacklevel=stacklevel_outside(),
             )
         return buffer.getvalue()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from modalign.core.arrays import is_integer
 from modalign.core.errors import InputError, argument
 from modalign.core.features import Quarantined
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.items import Items
 from modalign.data.names import quoted
 from modalign.encoders.base import Encoder
@@ -107,10 +108,12 @@ def _note(record: Mapping[str, Any], top: int | None) -> None:
     """Warn of classes that the photos may not show."""
     few = [name for name, rows in record["rows"].items() if top is not None and rows < top]
     if few:
-        warnings.warn(f"{len(few)} classes have fewer than {top} patches: {quoted(few, 3)}.", stacklevel=4)
+        warnings.warn(
+            f"{len(few)} classes have fewer than {top} patches: {quoted(few, 3)}.", stacklevel=stacklevel_outside()
+        )
     if record["doubtful"]:
         warnings.warn(
             f"most patches that were chosen for {quoted(record['doubtful'], 3)} are more like another class; the photos"
             " may not show these classes.",
-            stacklevel=4,
+            stacklevel=stacklevel_outside(),
         )

@@ -18,6 +18,7 @@ from modalign.core.display import shorten_all, shorten_repr
 from modalign.core.errors import InputError
 from modalign.core.progress import progress as showing
 from modalign.core.record import versions
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.items import Items, load_items
 from modalign.encoders.base import Encoder
 from modalign.segmentation.calibrated import read_calibration
@@ -142,7 +143,7 @@ class Segmenter:
             raise InputError(f"Expected batch_size to be an integer of at least 1, got {batch_size!r}.")
         self._set(patches, sliding, decision, words, text_vectors(opened, words, sentences), batch_size)
         for note in (*words.notes, *patches.notes()):
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, stacklevel=stacklevel_outside())
 
     def _set(
         self,

@@ -15,6 +15,7 @@ from torch import Tensor
 from modalign.core.errors import InputError
 from modalign.core.features import Quarantined
 from modalign.core.progress import progress as showing
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.decoding.decode import full_size
 from modalign.data.items import Items
 from modalign.data.names import quoted
@@ -58,7 +59,10 @@ def results(
                 _scores=partial(probabilities_of, segmenter, items, i),
             )
     if segmenter.patches.lost > lost:
-        warnings.warn(f"{segmenter.patches.lost - lost} patches had no direction and have cosine 0.", stacklevel=2)
+        warnings.warn(
+            f"{segmenter.patches.lost - lost} patches had no direction and have cosine 0.",
+            stacklevel=stacklevel_outside(),
+        )
     if not found:
         listed = quoted([q.id for q in quarantined], 3, details=[q.reason for q in quarantined])
         raise InputError(f"Expected an image that can be decoded, got none: {listed}.")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from modalign.core.errors import InputError, UndecodableError
 from modalign.core.progress import track
+from modalign.core.renaming import stacklevel_outside
 from modalign.data.blobs import Identity
 from modalign.data.decoding.decode import decode, wastes_bits
 from modalign.data.items import Items
@@ -172,7 +173,7 @@ def _noting(items: Iterable[_Prepared]) -> Iterator[_Prepared]:
         warnings.warn(
             f"{pictures} the top bits empty and so almost black; if the data has fewer bits (12 from microscopes "
             "and X-ray), scale it to 16 bits first.",
-            stacklevel=2,
+            stacklevel=stacklevel_outside(),
         )
 
 

@@ -25,6 +25,7 @@ from typing import ParamSpec, Self, TypeVar
 import numpy as np
 
 from modalign.core.errors import InputError
+from modalign.core.renaming import stacklevel_outside
 from modalign.encoders.features.database import Database
 from modalign.encoders.private import private_file, tighten
 
@@ -56,7 +57,7 @@ def remaking(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except DamagedRowsError as error:
-            warnings.warn(f"{error} They are embedded again.", stacklevel=3)
+            warnings.warn(f"{error} They are embedded again.", stacklevel=stacklevel_outside())
         try:
             return function(*args, **kwargs)
         except DamagedRowsError as error:

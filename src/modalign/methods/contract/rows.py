@@ -13,6 +13,7 @@ from torch import Tensor
 from modalign.core.arrays import RESHAPE, as_numpy, real_array, require_strided
 from modalign.core.errors import InputError, argument
 from modalign.core.features import ClassText, Features
+from modalign.core.renaming import stacklevel_outside
 from modalign.linalg.inputs import float_tensor, ordinary, single
 
 BLOCK = 2**22  # numbers of a memory map that are checked together
@@ -158,7 +159,7 @@ def _check(X: Tensor, name: str, *, zeros: bool) -> None:
         warnings.warn(
             f"{rows} of {name} with zeros only, first row {empty[0]} (counted from 0): such a vector has no "
             "direction. Leave out images that could not be embedded.",
-            stacklevel=5,
+            stacklevel=stacklevel_outside(),
         )
 
 

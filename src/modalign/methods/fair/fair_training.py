@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from modalign.core.features import UNLABELED
+from modalign.core.renaming import stacklevel_outside
 from modalign.encoders.towers.vision_tower import VisionTower
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.similarity import softmax_weights
@@ -232,7 +233,7 @@ class SelfTraining(Learner[CropBatch]):
         found = self.collapse(epoch.epoch)
         if found and not self.warned:
             self.warned = True
-            warnings.warn(found, stacklevel=2)
+            warnings.warn(found, stacklevel=stacklevel_outside())
         return {name: value for name, value in self.notes(epoch.epoch).items() if not math.isnan(value)}
 
     def notes(self, epoch: int) -> dict[str, float]:

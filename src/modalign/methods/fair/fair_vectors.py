@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modalign.core.errors import InputError
-from modalign.core.renaming import Formerly
+from modalign.core.renaming import Formerly, stacklevel_outside
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.optimizers import Descent, cosine_rates, descend
 from modalign.linalg.similarity import top_k, unit
@@ -165,7 +165,7 @@ class FAIRVectors(VectorMethod):
         message = collapse(counts[1])
         if message:
             self.diagnosis_["warning"] = message
-            warnings.warn(message, stacklevel=2)
+            warnings.warn(message, stacklevel=stacklevel_outside())
 
     def _train(self, start: Tensor, parts: Tensor, evidence: Tensor, mass: Tensor, shares: Tensor | None) -> Tensor:
         """Return the class embeddings (C, d) after all steps."""

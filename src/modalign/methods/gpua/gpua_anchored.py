@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modalign.core.renaming import stacklevel_outside
 from modalign.linalg.divergence import divergence_from_uniform
 from modalign.linalg.procrustes import procrustes
 from modalign.methods.anchored.anchored_classes import AnchoredClasses
@@ -113,7 +114,7 @@ class Ground:
             warnings.warn(
                 f"About {absent} of the {len(self.sizes)} classes {seem} to have no image; new images are classified "
                 "mostly by the class texts.",
-                stacklevel=5,  # the caller of fit
+                stacklevel=stacklevel_outside(),
             )
         return {
             "absent_classes": absent,

@@ -18,6 +18,7 @@ from modalign.core.card_names import CLASSIFIER
 from modalign.core.errors import InputError, UnknownNameError
 from modalign.core.files import CardFormat, local_path, require_path
 from modalign.core.record import plain, versions
+from modalign.core.renaming import stacklevel_outside
 from modalign.methods import is_known, method_class
 from modalign.model.persistence.description import Description
 from modalign.model.persistence.earlier_versions import upgraded
@@ -163,7 +164,7 @@ def _note_versions(folder: Path, saved_with: Mapping[str, Any]) -> None:
         warnings.warn(
             f"The model in '{folder}' was saved by modalign {theirs[:20]}, this is {ours}; update if it answers "
             "differently.",
-            stacklevel=4,
+            stacklevel=stacklevel_outside(),
         )
 
 
