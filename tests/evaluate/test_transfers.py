@@ -170,3 +170,22 @@ def test_a_transfer_without_a_target_says_which_protocol_has_one(
 ) -> None:
     with pytest.raises(InputError, match=words):
         run_benchmark(folder, protocol=protocol, methods=["gda"], datasets=datasets, shots=2, seeds=1)
+
+
+def test_a_variant_that_spells_its_classes_differently_is_tested_by_their_places(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(60) % 3
+    X = (5 * np.eye(3, 8)[labels] + rng.standard_normal((60, 8))).astype(np.float32)
+    names = ("Big dog", "cat", "owl")
+    Features(X, labels=labels, class_names=names, parts=("train", "test") * 30).save(tmp_path / "source.npz")
+    other = ("OWL", "big_dog", "Cat")
+    place = np.array([1, 2, 0])
+    Features(X, labels=place[labels], class_names=other, parts=("test",) * 60).save(tmp_path / "aimed.npz")
+    Features(X, labels=labels, class_names=tuple("xyz"), parts=("test",) * 60).save(tmp_path / "letters.npz")
+    call = {"protocol": "domain", "methods": ["gda"], "shots": 4, "seeds": 1}
+    by_default = run_benchmark(tmp_path, **call)
+    assert [run.dataset for run in by_default.runs] == ["source", "source"], "the only set with a train list"
+    assert next(run for run in by_default.runs if run.part == "aimed").run.accuracy.top1 > 0.9
+    assert not any("not tested" in note for note in by_default.notes)
+    named = run_benchmark(tmp_path, **call, datasets=["source", "letters", "aimed"])
+    assert "letters is not tested by domain: it has other classes than source" in named.notes

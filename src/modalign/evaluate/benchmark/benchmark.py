@@ -16,7 +16,7 @@ from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkG
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
-from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, WITHOUT_LABELS, task_keys
+from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, TRANSFER, WITHOUT_LABELS, task_keys, transfer_targets
 from modalign.evaluate.benchmark.library_sets import DIGITS
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
@@ -174,14 +174,24 @@ def run_benchmark(
     if not runs:
         raise NoRunsError(_reasons(left_out))
     warn_of([run.run for run in runs], title)
-    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, protocols, runs)))
+    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, protocols, runs, datasets)))
 
 
-def _notes(opened: BenchmarkSource, protocols: Sequence[str], runs: Sequence[BenchmarkRun]) -> dict[str, None]:
-    """Messages about the data, the draws of the runs, and their published settings, each once."""
+def _notes(
+    opened: BenchmarkSource, protocols: Sequence[str], runs: Sequence[BenchmarkRun], datasets: Sequence[str] | None
+) -> dict[str, None]:
+    """Messages about the data, named data sets without a test, draws of the runs and published settings, each once."""
     sets = [opened.open(name) for name in _names(opened, protocols)]
     found = dict.fromkeys(note for data in sets for note in (*data.notes, *data.official.notes))
     drawn = (f"{run.dataset}, {run.drawn}: {note}" for run in runs for note in run.run.notes if note not in found)
+    transfers = [one for one in protocols if one in TRANSFER]
+    if datasets is not None and len(transfers) == 1:  # both together test on all
+        learned = opened.open(opened.names[0])
+        left = [one.name for one in transfer_targets(transfers[0], learned, opened)[1]]
+        other = "other" if transfers[0] == "domain" else "no other"
+        found |= {
+            f"{one} is not tested by {transfers[0]}: it has {other} classes than {learned.name}": None for one in left
+        }
     return found | dict.fromkeys(drawn) | dict.fromkeys(settings_notes(runs))
 
 

@@ -100,7 +100,7 @@ class VectorLearner(TaskLearner[VectorMethod]):
 
     def answer(self, part: TestPart) -> np.ndarray:
         images, present = self._blind(part.data, part.rows), part.data.places[part.rows] >= 0
-        names = [part.data.class_names[c] for c in part.classes]
+        names = part.names
         place = {name: column for column, name in enumerate(self.names)}
         if all(name in place for name in names):
             every = self._scores(images)
@@ -163,9 +163,8 @@ class TowerLearner(TaskLearner[TowerMethod[Any]]):
         self.method.fit(train, text=text, encoder=task.data.clip, checkpoint=checkpoint)
 
     def answer(self, part: TestPart) -> np.ndarray:
-        names = tuple(part.data.class_names[c] for c in part.classes)
         method = self.method
-        if names != self.names:
+        if part.names != self.names:
             files = part.data.sentence_files
             own = {} if files is None or files.structures is None else {"structures": str(files.structures)}
             own = own if "structures" in method.get_params(deep=False) else {}

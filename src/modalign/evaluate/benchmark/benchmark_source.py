@@ -15,7 +15,7 @@ from modalign.data.text.sentence_files import SentenceFiles, find_sentence_files
 from modalign.data.text.templates import DEFAULT_TEMPLATE
 from modalign.encoders.joined import JoinedEncoder
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
-from modalign.evaluate.benchmark.benchmark_vectors import read_vectors, vector_files
+from modalign.evaluate.benchmark.benchmark_vectors import has_train_list, read_vectors, vector_files
 from modalign.evaluate.benchmark.library_sets import DIGITS, LIBRARY_SETS, TARGETS, open_library_set
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class BenchmarkSource:
         of files of image vectors (``.npz``, ``.safetensors``); a folder of parts that ``embed`` wrote; or ``"digits"``
         for the digits that come with the library (``"./digits"`` is a folder of that name).
     datasets : sequence of str, optional
-        Names of data sets. Default: all that are found. With ``"digits"`` also
+        Names of data sets. Default: all that are found; of vectors first ImageNet, or the first with training images,
+        which is the source of transfers. With ``"digits"`` also
         :data:`~modalign.evaluate.benchmark.library_sets.TARGETS`.
     encoder : Encoder, optional
         For images. Vectors need none: their class names are embedded by the encoder that made them.
@@ -101,7 +102,10 @@ class BenchmarkSource:
 
     def _found(self) -> tuple[str, ...]:
         if files := self._files():
-            return tuple(sorted(files, key=lambda name: name != _PAPERS_SOURCE))
+            first = _PAPERS_SOURCE
+            if first not in files and len(files) > 1:
+                first = next((name for name in sorted(files) if has_train_list(files[name])), "")
+            return tuple(sorted(files, key=lambda name: (name != first, name)))
         rows = tuple(row.name for row in DATASETS if (self.path / row.folder).is_dir())
         own = self._row()
         return rows or (self.path.name if own is None else own.name,)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED
+from modalign.core.name_matching import match_names
 from modalign.data.splits.drawing import few_shot, mostly_short
 from modalign.data.splits.protocols import LARGEST_CLASS, base_to_new, long_tail, unlabeled
 from modalign.data.splits.split import Split
@@ -68,12 +69,21 @@ class TestPart:
         Their rows.
     classes : ndarray
         The classes between which a method decides, as indices into the class names of ``data``.
+    renamed : mapping of str to str
+        Class names that the training data spell differently, with their spelling there.
     """
 
     name: str
     data: BenchmarkSet
     rows: np.ndarray
     classes: np.ndarray
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of :attr:`classes` as the training data spell them."""
+        own = (self.data.class_names[c] for c in self.classes)
+        return tuple(self.renamed.get(name, name) for name in own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,19 +182,38 @@ def _transfer(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
     Targets of the protocol ``"domain"`` have no other classes than the source, those of ``"cross-dataset"`` have.
     """
     task = _few_shot(key, source)
-    known = set(task.data.class_names)
-    others = [source.open(name) for name in source.names_for(key.protocol) if name != key.dataset]
-    shifted = key.protocol == "domain"
-    targets = [one for one in others if (set(one.class_names) <= known) == shifted]
+    targets, others = transfer_targets(key.protocol, task.data, source)
     if not targets:
+        shifted = key.protocol == "domain"
         wanted = f"with no other class than '{key.dataset}'" if shifted else f"with other classes than '{key.dataset}'"
         other = next(one for one in TRANSFER if one != key.protocol)
         raise InputError(
             f"Expected a data set {wanted} for {argument('protocol', key.protocol)}, got "
             f"{', '.join(one.name for one in others)}; {argument('protocol', other)} tests on these."
         )
-    parts = (TestPart(one.name, one, one.as_target, np.arange(len(one.class_names))) for one in targets)
+    parts = (
+        TestPart(one.name, one, one.as_target, np.arange(len(one.class_names)), _renamed(one, task.data))
+        for one in targets
+    )
     return replace(task, parts=(replace(task.parts[0], name=key.dataset), *parts))
+
+
+def transfer_targets(
+    protocol: str, learned: BenchmarkSet, source: BenchmarkSource
+) -> tuple[list[BenchmarkSet], list[BenchmarkSet]]:
+    """The data sets that a transfer protocol tests on beside the one that is learned, and those that it leaves out."""
+    others = [source.open(name) for name in source.names_for(protocol) if name != learned.name]
+    targets: tuple[list[BenchmarkSet], list[BenchmarkSet]] = [], []
+    for one in others:
+        shifted = len(_renamed(one, learned)) == len(one.class_names)
+        targets[shifted != (protocol == "domain")].append(one)
+    return targets
+
+
+def _renamed(target: BenchmarkSet, learned: BenchmarkSet) -> dict[str, str]:
+    """Class names of a target with their spelling in the learned data; none if two would become one."""
+    found = match_names(target.class_names, learned.class_names)
+    return found if len(set(found.values())) == len(found) else {}
 
 
 def _inductive(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:

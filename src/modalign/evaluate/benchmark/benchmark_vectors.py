@@ -134,6 +134,16 @@ def read_vectors(
     return BenchmarkSet(name, features.labels, names, official, shots, given=features, given_text=text, notes=notes)
 
 
+def has_train_list(file: Path) -> bool:
+    """Whether a file of image vectors has images to learn from, or images without lists, which are divided."""
+    if file.suffix.lower() == ".npz":
+        with np.load(file, allow_pickle=False) as arrays:
+            if "vectors" not in arrays.files:
+                return any(key == "train_images" or _SHOTS.fullmatch(key) for key in arrays.files)
+    official = official_split_of(Features.open(file))
+    return official is None or len(official.train) > 0
+
+
 def _of_features(name: str, file: Path, features: Features) -> BenchmarkSet:
     """What ``modalign embed`` wrote, without class text."""
     if not (features.labels != UNLABELED).any():
