@@ -149,8 +149,13 @@ def _command(number: Published, source: str, datasets: list[str], settings: list
         words += ["--per-class", str(per_class)]
     words += settings
     for name, value in method.changes.items():
-        words += ["--set", f"{method.name}.{name}={value if isinstance(value, str) else json.dumps(value)}"]
+        words += ["--set", assignment(method.name, name, value)]
     return " ".join(words)
+
+
+def assignment(method: str, name: str, value: object) -> str:
+    """A hyper-parameter as ``--set`` takes it, such as ``"cmm.steps=100"``."""
+    return f"{method}.{name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 def _sets(number: Published) -> str:

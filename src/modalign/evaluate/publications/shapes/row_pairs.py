@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from modalign.data.digit_shifts import DIGIT_SHIFTS, shown_digits
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.paired import Comparison
-from modalign.evaluate.publications.bench_commands import encoder_parts
+from modalign.evaluate.publications.bench_commands import assignment, encoder_parts
 from modalign.evaluate.publications.paper_settings import paper_settings
 from modalign.evaluate.publications.printed_methods import switches
 from modalign.evaluate.publications.shapes.row_claims import PARTS, SOURCE, TARGETS, RowClaim, TableRow
@@ -36,6 +37,8 @@ class RowPair:
         Of both rows.
     scale : float
         Means of ``first`` and ``second`` times this are accuracies.
+    changes : tuple of str
+        Hyper-parameters of the rows that differ from the settings, such as ``"fair.epochs=2"``.
     """
 
     claim: RowClaim
@@ -43,6 +46,7 @@ class RowPair:
     second: np.ndarray
     seeds: int
     scale: float
+    changes: tuple[str, ...]
 
     def in_points(self, comparison: Comparison) -> Comparison:
         """The comparison of ``first`` and ``second`` as one of accuracies."""
@@ -57,32 +61,37 @@ class _Answers(NamedTuple):
     scale: float
 
 
-def pair_rows(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> RowPair | None:
-    """The runs of both rows with an encoder, or with the parts of ``"vision+clip"``; None without common ones.
+def pair_rows(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> list[RowPair]:
+    """The runs of both rows with an encoder, or with the parts of ``"vision+clip"``, a pair per other hyper-parameters.
 
     Rows of an ablation learn from equally many unlabeled images: as many as printed, or else all.
     """
     if not (claim.first.runs_on(encoder) and claim.second.runs_on(encoder)):
-        return None
+        return []
     if "+" in encoder and claim.first.images == "one":
-        return None  # it is one of CLIP alone
+        return []  # it is one of CLIP alone
     if claim.first.per_class != claim.second.per_class or claim.first.per_class is None:
-        return _pair_of(runs, claim, encoder)
+        return _pairs_of(runs, claim, encoder)
     first, second = (replace(row, per_class=None) for row in (claim.first, claim.second))
     whole = replace(claim, first=first, second=second, whole=True)
-    return _pair_of(runs, claim, encoder) or _pair_of(runs, whole, encoder)
+    as_printed = _pairs_of(runs, claim, encoder)
+    known = {pair.changes for pair in as_printed}
+    return as_printed + [pair for pair in _pairs_of(runs, whole, encoder) if pair.changes not in known]
 
 
-def _pair_of(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> RowPair | None:
-    one, other = (_suiting(_of_encoders(runs, row, encoder), row) for row in (claim.first, claim.second))
-    if one and claim.first.method == claim.second.method:  # an ablation: all else is equal
-        other = [run for run in other if _fixed(run) == _fixed(one[-1])]
-    first, second = (_answers(own, claim.metric) for own in (one, other))
-    seeds = [key for key in first if key in second]
-    if not seeds:
-        return None
-    a, b = (np.mean([side[key].right for key in seeds], axis=0) for side in (first, second))
-    return RowPair(claim, a, b, len(seeds), first[seeds[0]].scale)
+def _pairs_of(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> list[RowPair]:
+    ones, others = (_by_changes(_of_encoders(runs, row, encoder), row) for row in (claim.first, claim.second))
+    ablation = claim.first.method == claim.second.method  # all else is equal
+    found = []
+    for (of_one, one), (of_other, other) in product(ones.items(), others.items()):
+        if ablation and of_one != of_other:
+            continue
+        first, second = (_answers(own, claim.metric) for own in (one, other))
+        if seeds := [key for key in first if key in second]:
+            a, b = (np.mean([side[key].right for key in seeds], axis=0) for side in (first, second))
+            changes = tuple(dict.fromkeys(of_one + of_other))
+            found.append(RowPair(claim, a, b, len(seeds), first[seeds[0]].scale, changes))
+    return found
 
 
 def _of_encoders(runs: list[BenchmarkRun], row: TableRow, encoder: str) -> list[BenchmarkRun]:
@@ -93,10 +102,20 @@ def _of_encoders(runs: list[BenchmarkRun], row: TableRow, encoder: str) -> list[
     return [run for run in runs if "+" not in encoder or (run.encoder, run.clip_encoder) in known]
 
 
-def _suiting(runs: list[BenchmarkRun], row: TableRow) -> list[BenchmarkRun]:
-    """The runs of a row, with the other hyper-parameters of the last of them."""
-    own = [run for run in runs if _suits(run, row)]
-    return [run for run in own if _fixed(run) == _fixed(own[-1])]
+def _by_changes(runs: list[BenchmarkRun], row: TableRow) -> dict[tuple[str, ...], list[BenchmarkRun]]:
+    """The runs of a row by what no row of a table changes and yet differs from their settings, as in ``--set``."""
+    changed = {*switches(row.method), *_OF_A_RUN}
+    found: dict[tuple[str, ...], list[BenchmarkRun]] = {}
+    for run in runs:
+        if not _is_of(run, row):
+            continue
+        wanted, own = _settings(run, row), run.run.parameters
+        if any(own.get(name) != wanted[name] for name in switches(row.method)):
+            continue
+        told = [assignment(row.method, *entry) for entry in own.items() if entry[0] not in changed]
+        usual = {assignment(row.method, *entry) for entry in wanted.items()}
+        found.setdefault(tuple(one for one in told if one not in usual), []).append(run)
+    return found
 
 
 def _answers(runs: list[BenchmarkRun], compared: str) -> dict[tuple[int, tuple[str, ...]], _Answers]:
@@ -140,20 +159,16 @@ def _images(run: BenchmarkRun, number: int) -> np.ndarray:
     return np.array([f"{number}/{row}" for row in range(len(run.run.correct))])
 
 
-def _suits(run: BenchmarkRun, row: TableRow) -> bool:
-    """Whether a run is one of a row, whatever its other hyper-parameters."""
+def _is_of(run: BenchmarkRun, row: TableRow) -> bool:
+    """Whether a run is one of a row, whatever its hyper-parameters."""
     own = (run.run.method, run.protocol, run.run.shots, run.imbalance, run.per_class)
-    if own != (row.method, row.protocol, row.shots, row.imbalance, row.per_class):
-        return False
+    return own == (row.method, row.protocol, row.shots, row.imbalance, row.per_class)
+
+
+def _settings(run: BenchmarkRun, row: TableRow) -> dict[str, Any]:
+    """The hyper-parameters of a row by the settings of a run."""
     wanted: dict[str, Any] = {p.name: p.default for p in parameters(method_class(row.method))}
     if run.settings == "paper":
         number = run.run.shots if isinstance(run.run.shots, int) else None
         wanted |= paper_settings(row.method, run.dataset, protocol=run.protocol, shots=number).parameters
-    wanted |= dict(row.changes)
-    return all(run.run.parameters.get(name) == wanted[name] for name in switches(row.method))
-
-
-def _fixed(run: BenchmarkRun) -> dict[str, Any]:
-    """The hyper-parameters that no row of a table changes."""
-    changed = set(switches(run.run.method)) | _OF_A_RUN
-    return {name: value for name, value in run.run.parameters.items() if name not in changed}
+    return wanted | dict(row.changes)

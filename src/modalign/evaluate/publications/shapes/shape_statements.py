@@ -37,6 +37,8 @@ class ShapeStatement:
         Of both rows.
     comparison : Comparison
         First minus second on the test images.
+    changes : tuple of str, default=()
+        Hyper-parameters of the rows that differ from the settings, such as ``"fair.epochs=2"``.
     """
 
     claim: RowClaim
@@ -46,6 +48,7 @@ class ShapeStatement:
     settings: str
     seeds: int
     comparison: Comparison
+    changes: tuple[str, ...] = ()
 
     @property
     def printed(self) -> float:
@@ -98,17 +101,18 @@ class ShapeStatement:
         return {
             "first": self.claim.first.name, "second": self.claim.second.name, "metric": self.claim.metric,
             "protocol": self.tested, "dataset": self.dataset, "encoder": self.encoder, "prompts": self.prompts,
-            "settings": self.settings,
+            "settings": self.settings, "changes": list(self.changes),
             "seeds": self.seeds, "printed": self.printed / 100, "difference": own.difference, "low": own.low,
             "high": own.high, "verdict": self.verdict,
         }  # fmt: skip
 
 
 def by_place(statements: Iterable[ShapeStatement]) -> dict[str, list[ShapeStatement]]:
-    """Data, encoder, prompts, published settings and seeds in words → statements."""
+    """Data, encoder, prompts, settings, what differs from them, and seeds in words → statements."""
     found: dict[str, list[ShapeStatement]] = {}
     for one in statements:
         words = [one.dataset, one.encoder, one.prompts, "published settings" if one.settings == "paper" else ""]
+        words += one.changes
         words.append(f"{one.seeds} seed{'s' if one.seeds > 1 else ''}")
         found.setdefault(", ".join(filter(None, words)), []).append(one)
     return found
@@ -144,14 +148,14 @@ class OwnShapes:
                 joined += self._places.get((dataset, encoder.rpartition("+")[2], prompts, settings), [])
 
     def __call__(self, paper: str, table: str) -> list[ShapeStatement]:
-        """All claims of a table for which both rows were run with the same seeds on the same images."""
+        """All claims of a table whose rows were run with the same seeds on the same images, per hyper-parameters."""
         found: list[ShapeStatement] = []
         for place, runs in self._places.items():
             claims = (one for one in row_claims(paper, table) if one.difference(place[0]))
-            pairs = [pair for claim in claims if (pair := pair_rows(runs, claim, place[1])) is not None]
+            pairs = [pair for claim in claims for pair in pair_rows(runs, claim, place[1])]
             compared = compare_pairs([(pair.first, pair.second) for pair in pairs])
             found += [
-                ShapeStatement(pair.claim, *place, pair.seeds, pair.in_points(comparison))
+                ShapeStatement(pair.claim, *place, pair.seeds, pair.in_points(comparison), pair.changes)
                 for pair, comparison in zip(pairs, compared, strict=True)
             ]
         return found
