@@ -137,7 +137,9 @@ def test_one_command_states_the_order_on_features_of_variants(
     words = ["tables", "cmm:3", "--on", str(tmp_path), "--seeds", "1", "--set", "cmm.steps=3"]
     assert run_command([*words, "--record", str(tmp_path / "runs.jsonl")]) == 0
     printed = capsys.readouterr()
-    assert "Order of rows on imagenet, features, cmm.steps=3, 1 seed:" in printed.out, "the source is not the first by name"
+    assert "Order of rows on imagenet, features, cmm.steps=3, 1 seed:" in printed.out, (
+        "the source is not the first by name"
+    )
     tested = {line.split("16 labels, ")[1].split("  ")[0] for line in printed.out.splitlines() if "CMM above" in line}
     assert tested == {"source", "imagenetv2", "imagenet_r", "average of the targets"}
     assert "left out CoOp, CoCoOp: it learns inside an encoder" in printed.err
