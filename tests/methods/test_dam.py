@@ -338,13 +338,15 @@ def test_shared_map_and_frozen_terms_serve_as_they_train(encoder, digits: Items,
     ("lines", "expected"),
     [
         ((("a photo of a photo.",), ("a photo of a sea horse.",)), True),  # a name that is in the template, too
+        ((("an owl.", "it is an owl"), ("a sea horse.", "it is a sea horse")), True),
         ((("a photo.", "one photo"), ("a sea horse.", "one sea horse")), True),
         ((("a photo.", "It is flat."), ("a sea horse.", "It swims.")), False),
         ((("a photo.",), ("a sea horse.", "one sea horse")), False),
     ],
 )
 def test_what_counts_as_templates(lines, expected) -> None:
-    assert from_templates(SimpleNamespace(class_names=("photo", "sea_horse"), sentences=lines)) is expected
+    first = "owl" if "owl" in lines[0][0] else "photo"
+    assert from_templates(SimpleNamespace(class_names=(first, "sea_horse"), sentences=lines)) is expected
 
 
 def test_the_effect_is_that_of_the_prompted_and_of_the_frozen_view() -> None:

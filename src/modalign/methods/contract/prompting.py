@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -22,6 +23,7 @@ from modalign.tune.prompts import IndependentPrompts, ProjectedPrompts, Prompts,
 SENTENCES = 512  # encoded at a time where memory is to be saved
 DIAGNOSED = 16  # images of a diagnosis
 START = "a photo of a"
+_ARTICLES = ("", "a ", "an ", "A ", "An ")
 Loss = Literal["cross-entropy", "logit-adjusted"]
 
 P = TypeVar("P", bound="PromptLearner")
@@ -235,7 +237,7 @@ def sentences_with_slots(towers: Towers, sentence: str, slots: int) -> Sentences
 
 
 def template_places(class_names: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[int]:
-    """Return the positions of sentences that differ between classes in the class name only."""
+    """Return the positions of sentences that differ between classes in the class name, with its article, only."""
     names = [name.replace("_", " ") for name in class_names]
     rows = list(zip(*sentences, strict=False)) if len(sentences) == len(names) else []
     return [place for place, row in enumerate(rows) if _one_template(names, row)]
@@ -245,8 +247,11 @@ def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
     """Whether one template makes sentence k of name k, for all k; the name may also occur elsewhere in it."""
     first, sentence = names[0], row[0]
     starts = [i for i in range(len(sentence)) if first and sentence.startswith(first, i)]
-    ends = [(sentence[:i], sentence[i + len(first) :]) for i in starts]
-    return any(all(s == f"{head}{name}{tail}" for name, s in zip(names, row, strict=True)) for head, tail in ends)
+    ends = [(re.sub(r"\b[Aa]n? $", "", sentence[:i]), sentence[i + len(first) :]) for i in starts]
+    return any(
+        all(s in [f"{head}{article}{name}{tail}" for article in _ARTICLES] for name, s in zip(names, row, strict=True))
+        for head, tail in ends
+    )
 
 
 def initial_words(text: TextTower, length: int, words: str = START) -> tuple[Tensor | None, str]:

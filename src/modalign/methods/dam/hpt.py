@@ -184,7 +184,7 @@ class HPT(PromptMethod):
 
     def _warn(self, towers: Towers) -> None:
         missing = [
-            ("descriptions", "its instance prompts come from the templates", argument("descriptions")),
+            ("descriptions that differ in more than the class name", "its instance prompts come from the templates", argument("descriptions")),
             ("structures", "its attention is not steered by relations", hyperparameter("structures")),
         ]
         applies = [from_templates(towers), self.structures is None]
