@@ -236,20 +236,27 @@ def sentences_with_slots(towers: Towers, sentence: str, slots: int) -> Sentences
     return towers.text.tokenize([sentence.replace("{}", name) for name in towers.class_names], slots)
 
 
-def template_places(class_names: Sequence[str], sentences: Sequence[Sequence[str]]) -> list[int]:
-    """Return the positions of sentences that differ between classes in the class name, with its article, only."""
+def template_places(
+    class_names: Sequence[str], sentences: Sequence[Sequence[str]], *, any_article: bool = False
+) -> list[int]:
+    """Return the positions of sentences that differ between classes in the class name only, or also in its article."""
     names = [name.replace("_", " ") for name in class_names]
     rows = list(zip(*sentences, strict=False)) if len(sentences) == len(names) else []
-    return [place for place, row in enumerate(rows) if _one_template(names, row)]
+    return [place for place, row in enumerate(rows) if _one_template(names, row, _ARTICLES if any_article else ())]
 
 
-def _one_template(names: Sequence[str], row: Sequence[str]) -> bool:
-    """Whether one template makes sentence k of name k, for all k; the name may also occur elsewhere in it."""
+def _one_template(names: Sequence[str], row: Sequence[str], articles: Sequence[str]) -> bool:
+    """Whether one template makes sentence k of name k, for all k, with one of the articles where some are given.
+
+    The name may also occur elsewhere in the sentence.
+    """
     first, sentence = names[0], row[0]
     starts = [i for i in range(len(sentence)) if first and sentence.startswith(first, i)]
-    ends = [(re.sub(r"\b[Aa]n? $", "", sentence[:i]), sentence[i + len(first) :]) for i in starts]
+    ends = [(sentence[:i], sentence[i + len(first) :]) for i in starts]
+    if articles:
+        ends = [(re.sub(r"\b[Aa]n? $", "", head), tail) for head, tail in ends]
     return any(
-        all(s in [f"{head}{article}{name}{tail}" for article in _ARTICLES] for name, s in zip(names, row, strict=True))
+        all(s in [f"{head}{a}{name}{tail}" for a in articles or ("",)] for name, s in zip(names, row, strict=True))
         for head, tail in ends
     )
 

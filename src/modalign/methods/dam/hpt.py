@@ -184,7 +184,11 @@ class HPT(PromptMethod):
 
     def _warn(self, towers: Towers) -> None:
         missing = [
-            ("descriptions that differ in more than the class name", "its instance prompts come from the templates", argument("descriptions")),
+            (
+                "descriptions that differ in more than the class name",
+                "its instance prompts come from the templates",
+                argument("descriptions"),
+            ),
             ("structures", "its attention is not steered by relations", hyperparameter("structures")),
         ]
         applies = [from_templates(towers), self.structures is None]
@@ -199,6 +203,6 @@ class HPT(PromptMethod):
 
 
 def from_templates(towers: Towers) -> bool:
-    """Return whether the sentences of the classes differ in the class names only."""
-    places = template_places(towers.class_names, towers.sentences)
+    """Return whether the sentences of the classes differ in the class names, with their articles, only."""
+    places = template_places(towers.class_names, towers.sentences, any_article=True)
     return len(places) == max(map(len, towers.sentences))
