@@ -13,6 +13,8 @@ import pytest
 
 from modalign.cli import run as run_command
 from modalign.core.errors import InputError
+from modalign.data.digits import load_digits
+from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun, read_benchmark_runs
 from modalign.evaluate.metrics import proportion
 from modalign.evaluate.paired import Comparison
@@ -252,6 +254,7 @@ def test_one_command_runs_the_rows_and_states_their_order(
     ("arguments", "words"),
     [
         (("--methods", "FAIR without alignment score"), "--methods fair --set fair.alignment=fixed"),
+        (("--methods", "CMM, linear"), "got 'CMM, linear': 'CMM, linear' of the papers' tables is cmm"),
         (("--methods", "CLIP"), "'CLIP' of the papers' tables is zero_shot; write --methods zero_shot"),
         (("--methods", "gda", "--set", "zlap.k=3"), "'ZLaP' is in the papers' tables and not in the library"),
         (("--methods", "gda,zlap"), "'ZLaP' is in the papers' tables and not in the library"),
@@ -313,3 +316,16 @@ def test_what_cannot_be_run_is_said_in_one_sentence(vectors: Path, capsys: pytes
         run_tables(vectors, find_tables(["fair:5"]))
     assert run_command(["tables", "gpua:3", "--seeds", "2"]) == 2
     assert "Expected --seeds with --on DATA; leave it out." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoder", [None, "tiny-vision+tiny"])
+def test_rows_of_one_of_two_encoders_need_images(encoder: str | None, tmp_path: Path, own_cache: None) -> None:
+    file = tmp_path / "joined.npz"
+    load_encoder("tiny-vision+tiny").embed_images(load_digits().select(range(60))).save(file)
+    found = run_tables(file, find_tables(["gpua:3"]), hyperparameters={"gpua": {"steps": 1}}, seeds=1, encoder=encoder)
+    assert len(found.runs) == 1
+    assert found.reasons == {
+        "it compares the parts of two encoders and needs images": (
+            "GPUA, semantic scores only", "GPUA, CLIP features only", "GPUA, vision-only features",
+        )
+    }  # fmt: skip

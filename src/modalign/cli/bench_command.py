@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of, words
+from modalign.cli.arguments.assignments import hyperparameters_by_method, method_words, shots_of, words
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, HtmlPage, Jobs, Templates, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table
@@ -97,7 +97,7 @@ def bench(
         result = run_benchmark(
             source,
             protocol=words(protocol),
-            methods=methods if methods in ("all", "vectors") else words(methods),
+            methods=methods if methods in ("all", "vectors") else method_words(methods),
             datasets=None if datasets is None else words(datasets),
             shots=shots_of(shots) if shots else None,
             seeds=seeds,

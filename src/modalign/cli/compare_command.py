@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of
+from modalign.cli.arguments.assignments import hyperparameters_by_method, method_words, shots_of
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, ClassFile, Device, HtmlPage, Jobs, SplitFile, Templates, check_file, command
 from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
@@ -74,7 +74,7 @@ def compare(
         warnings.simplefilter("ignore", RunWarning)  # they are among the remarks
         result = run(
             source, text=False if no_text else text, encoder=encoder, clip_encoder=clip_encoder,
-            methods=None if methods is None else methods.split(","),
+            methods=None if methods is None else method_words(methods),
             shots=shots_of(shots),
             seeds=seeds, split=split, classes=classes, templates=template or None, descriptions=descriptions,
             hyperparameters=hyperparameters_by_method(set_ or []), ablations=ablations, record=record,

@@ -50,6 +50,15 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def method_words(text: str) -> list[str]:
+    """Split the value of ``--methods``; a row of the papers' tables with a comma in its name is refused as a whole."""
+    from modalign.evaluate.publications.printed_methods import refuse_printed_rows
+
+    if "," in text:
+        refuse_printed_rows([text], "methods")
+    return words(text)
+
+
 def settings_of(method: str, settings: list[str], time: str | None) -> dict[str, Any]:
     """Hyper-parameters of a method by name, from ``--set`` and ``--time``."""
     from modalign.evaluate.publications.printed_methods import refuse_printed_rows

@@ -89,6 +89,11 @@ def run_tables(
             reasons.setdefault("its protocol takes several data sets", []).append(row.name)
             continue
         encoder = options.get("encoder") or ""
+        of_part = row.images in ("vision", "clip")
+        joined = "+" in encoder or (of_part and given.of_vectors and "+" in given.open(given.names[0]).encoder_name)
+        if given.of_vectors and of_part and (joined or not row.runs_on(encoder)):
+            reasons.setdefault("it compares the parts of two encoders and needs images", []).append(row.name)
+            continue
         if not row.runs_on(encoder):
             reasons.setdefault("it compares the parts of two encoders; give both as a+b", []).append(row.name)
             continue
