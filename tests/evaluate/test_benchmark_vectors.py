@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,16 @@ from modalign.cli import app
 from modalign.core.errors import InputError
 from modalign.core.features import Features
 from modalign.data.digits import load_digits
+from modalign.data.splits.split import EMPTY
 from modalign.data.text.descriptions import class_sentences
 from modalign.encoders import load_encoder
 from modalign.evaluate.benchmark.benchmark import run_benchmark
+from modalign.evaluate.benchmark.benchmark_grid import BenchmarkPlan
+from modalign.evaluate.benchmark.benchmark_learners import task_learner
+from modalign.evaluate.benchmark.benchmark_tasks import TaskKey, draw_task
 from modalign.evaluate.benchmark.benchmark_vectors import vector_files
 from modalign.evaluate.benchmark.parameter_sweep import sweep_parameter
+from modalign.methods import method_class
 from modalign.methods.baselines.zero_shot import ZeroShot
 
 PER_CLASS = 12  # 6 for training, 2 for validation, 4 for testing
@@ -161,6 +168,41 @@ def test_numbers_of_labels_that_most_classes_do_not_have_are_left_out(features: 
     assert {(run.run.n_train, run.run.n_unlabeled) for run in unlabeled.runs} == {(0, 24)}
     with pytest.raises(InputError, match="7 unlabeled images per class: 4 of 4 classes"):
         run_benchmark(path, protocol="inductive", methods=["gda"], per_class=7, seeds=1)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"per_class": 0, "protocol": "inductive"}, "per_class=… as an integer of at least 1, got 0"),
+        ({"per_class": True, "protocol": "inductive"}, "per_class=… as an integer of at least 1, got True"),
+        ({"per_class": 6}, "per_class=… only with protocol='inductive'"),
+        ({"imbalances": [10.0]}, "imbalances=… only with protocol=long-tail"),
+        ({"imbalances": [0.5], "protocol": "long-tail"}, "imbalances=… as numbers ≥ 1"),
+        ({"imbalances": [], "protocol": "long-tail"}, "imbalances=… as numbers ≥ 1"),
+        ({"seeds": 0}, "seeds=… as an integer of at least 1, got 0"),
+        ({"seeds": True}, "seeds=… as an integer of at least 1, got True"),
+        ({"jobs": 0}, "jobs=… as an integer of at least 1, got 0"),
+        ({"shots": [2.0]}, "shots=… as numbers ≥ 0"),
+    ],
+)
+def test_arguments_that_are_wrong_or_have_no_effect_are_refused(
+    features: Features, wrong: dict[str, Any], expected: str, tmp_path: Path
+) -> None:
+    path = features.save(tmp_path / "digits.npz")
+    with pytest.raises(InputError, match=re.escape(expected)):
+        run_benchmark(path, **({"methods": ["gda"], "seeds": 1} | wrong))
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "gda"])
+def test_no_method_learns_from_test_images_where_nothing_else_is_given(
+    features: Features, name: str, tmp_path: Path
+) -> None:
+    plan = BenchmarkPlan(str(features.save(tmp_path / "digits.npz")), (), templates=(TEMPLATE,))
+    task = draw_task(TaskKey("inductive", "digits", 0, 1), plan.open())
+    learner = task_learner(method_class(name)(), replace(task, split=replace(task.split, unlabeled=EMPTY)))
+    with pytest.raises(InputError, match="got 0 rows"):
+        learner.fit()
+    assert learner.n_unlabeled == 0
 
 
 def test_the_command_prints_what_is_missing(features: Features, tmp_path: Path) -> None:

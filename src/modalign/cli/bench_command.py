@@ -107,7 +107,7 @@ def bench(
             descriptions=descriptions,
             settings=settings,
             hyperparameters=hyperparameters_by_method(set_ or []),
-            imbalances=_ratios(imbalances),
+            imbalances=_ratios(imbalances) if "long-tail" in words(protocol) else None,
             per_class=per_class,
             record=record,
             jobs=jobs or os.cpu_count() or 1,

@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,20 @@ def labels_per_class(shots: Shots) -> str:
     return labels_in_words(shots) + ("" if shots in (0, "all") else " per class")
 
 
+def check_count(name: str, value: object) -> None:
+    """Raise unless the argument ``name`` is an integer of at least 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise InputError(f"Expected {argument(name)} as an integer of at least 1, got {value!r}.")
+
+
+def seeds_of(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    """The seeds 1 to n for a number n of draws; several seeds as they are."""
+    if not isinstance(seeds, int):
+        return tuple(seeds)
+    check_count("seeds", seeds)
+    return tuple(range(1, seeds + 1))
+
+
 def append_run(path: str | Path, run: Run) -> None:
     """Add a line to a results file, which several processes may share; see :func:`~modalign.core.files.append_line`."""
     append_line(path, run.to_json().encode())
@@ -171,7 +186,7 @@ def read_runs(path: str | Path) -> list[Run]:
 def check_shots(shots: Iterable[Shots]) -> None:
     """Raise unless every number of labels is one, or ``"all"``."""
     shots = list(shots)
-    if any(k != "all" and (isinstance(k, (str, bool)) or int(k) != k or k < 0) for k in shots):
+    if any(k != "all" and (not isinstance(k, Integral) or isinstance(k, bool) or k < 0) for k in shots):
         raise InputError(f"Expected {argument('shots')} as numbers ≥ 0 or 'all', got {', '.join(map(str, shots))}.")
 
 

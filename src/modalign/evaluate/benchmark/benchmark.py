@@ -9,28 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.arguments.argument_types import checked_arguments
-from modalign.core.errors import InputError, UnknownNameError, argument, require_some
+from modalign.core.errors import InputError, UnknownNameError, require_some
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
-from modalign.evaluate.benchmark.benchmark_tasks import PROTOCOLS, TRANSFER, WITHOUT_LABELS, task_keys, transfer_targets
+from modalign.evaluate.benchmark.benchmark_tasks import (
+    PROTOCOLS,
+    TRANSFER,
+    WITHOUT_LABELS,
+    check_draws,
+    task_keys,
+    transfer_targets,
+)
 from modalign.evaluate.benchmark.library_sets import DIGITS
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
 from modalign.evaluate.publications.printed_methods import refuse_printed_rows
 from modalign.evaluate.publications.settings_notes import settings_notes
 from modalign.evaluate.result_files import check_record, sole_record
-from modalign.evaluate.runs import Shots, check_shots, warn_of
+from modalign.evaluate.runs import Shots, check_count, check_shots, seeds_of, warn_of
 from modalign.methods import ALL_METHODS, method_class, method_name, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
 
 SHOTS: dict[str, tuple[Shots, ...]] = {"few-shot": (1, 2, 4, 8, 16)}
 ONE_BUDGET: tuple[Shots, ...] = (16,)  # of the other protocols that draw shots
-IMBALANCES = (10.0, 20.0, 50.0)
 SETTINGS = ("default", "paper")
 
 
@@ -57,7 +63,7 @@ def run_benchmark(
     descriptions: str | Path | None = None,
     settings: str = "default",
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
-    imbalances: Sequence[float] = IMBALANCES,
+    imbalances: Sequence[float] | None = None,
     per_class: int | None = None,
     record: str | Path | None = None,
     jobs: int = 1,
@@ -103,8 +109,8 @@ def run_benchmark(
         ``"default"``, or ``"paper"`` for the published settings of the method, the data set and the protocol.
     hyperparameters : mapping, optional
         Method → name → value, which override the settings.
-    imbalances : sequence of float
-        Of the long-tail protocol.
+    imbalances : sequence of float, optional
+        Of the long-tail protocol. Default: 10, 20 and 50.
     per_class : int, optional
         Unlabeled images per class of the inductive protocol, drawn by their labels. 16 corresponds to the results that
         GPUA's paper marks with a star. Default: the whole list.
@@ -140,10 +146,11 @@ def run_benchmark(
     [('gda', 4), ('linear_probe', 4)]
     """
     protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
-    seeds = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
+    seeds = seeds_of(seeds)
     hyperparameters = {method_name(name): dict(values) for name, values in (hyperparameters or {}).items()}
     require_some(protocol=protocols, methods=methods, datasets=("all",) if datasets is None else datasets)
     _check(protocols, seeds, settings, jobs, record)
+    imbalances = check_draws(protocols, imbalances, per_class)
     names = _method_names(methods, hyperparameters)
     given = BenchmarkSource(source, datasets, descriptions=descriptions)
     plan = BenchmarkPlan(
@@ -288,7 +295,6 @@ def _check(protocols: Sequence[str], seeds: Sequence[int], settings: str, jobs: 
     require_seeds(seeds)
     if settings not in SETTINGS:
         raise UnknownNameError("settings", settings, SETTINGS)
-    if jobs < 1:
-        raise InputError(f"Expected {argument('jobs')} to be at least 1, got {jobs}.")
+    check_count("jobs", jobs)
     if record is not None:
         check_record(record, BenchmarkRun.from_json)

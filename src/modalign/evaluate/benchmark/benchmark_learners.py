@@ -42,7 +42,7 @@ class TaskLearner(ABC, Generic[M]):
         self.task = task
         split = task.split
         self.pool = np.union1d(split.train, split.unlabeled)
-        self.transductive = task.key.protocol == "transductive" or (not task.key.shots and not len(self.pool))
+        self.transductive = task.key.protocol == "transductive"
         self.n_train = self.n_unlabeled = self.n_validation = 0
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,7 @@ from modalign.data.splits.drawing import few_shot, mostly_short
 from modalign.data.splits.protocols import LARGEST_CLASS, base_to_new, long_tail, unlabeled
 from modalign.data.splits.split import Split
 from modalign.evaluate.benchmark.benchmark_set import BenchmarkSet
-from modalign.evaluate.runs import Shots, labels_per_class
+from modalign.evaluate.runs import Shots, check_count, labels_per_class
 
 if TYPE_CHECKING:
     from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
@@ -25,6 +27,7 @@ PROTOCOLS = (
 )  # fmt: skip
 WITHOUT_LABELS = ("inductive", "transductive")
 TRANSFER = ("cross-dataset", "domain")
+IMBALANCES = (10.0, 20.0, 50.0)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,19 @@ def task_keys(
             yield from (TaskKey(protocol, dataset, "all", seed, ratio) for ratio in imbalances for seed in seeds)
         else:
             yield from (TaskKey(protocol, dataset, k, seed) for k in shots for seed in seeds)
+
+
+def check_draws(protocols: Sequence[str], imbalances: Sequence[float] | None, per_class: int | None) -> Sequence[float]:
+    """The imbalances; raise for arguments that are wrong or that no protocol uses."""
+    for name, value, user in (("imbalances", imbalances, "long-tail"), ("per_class", per_class, "inductive")):
+        if value is not None and user not in protocols:
+            raise InputError(f"Expected {argument(name)} only with {argument('protocol', user)}.")
+    if per_class is not None:
+        check_count("per_class", per_class)
+    found = IMBALANCES if imbalances is None else tuple(imbalances)
+    if not found or not all(isinstance(ratio, Real) and 1 <= float(ratio) < inf for ratio in found):
+        raise InputError(f"Expected {argument('imbalances')} as numbers ≥ 1, such as 10, 20 and 50, got {list(found)}.")
+    return found
 
 
 def draw_task(key: TaskKey, source: BenchmarkSource) -> BenchmarkTask:
