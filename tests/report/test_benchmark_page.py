@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_base_and_new_classes_have_a_table_per_setting_the_last_one_first(tmp_pa
     assert re.findall(r"digits, (\d+ labels?)<", page) == ["16 labels", "1 label"]
     assert "Base and new classes, 16 labels" in page
     assert "of 2 methods" in page
+
+
+def test_targets_are_counted_as_data_sets_each_with_its_own_images(tmp_path: Path) -> None:
+    runs = [
+        replace(one, run=replace(one.run, accuracy=Accuracy(value, 0, 1, n)))
+        for part, value, n in (("digits", 0.9, 50), ("letters", 0.6, 50), ("shapes", 0.2, 1500))
+        for one in [run("gda", value, 16, "cross-dataset", part)]
+    ]
+    page = written(runs, tmp_path)
+    assert "1 method on 3 data sets" in page
+    average, own = re.findall(r"<table.*?</table>.*?(?=<table|</section)", page, re.S)[:2]
+    assert "Percent, averaged over 2 data sets, with 1,550 predictions per seed." in average
+    assert re.findall(r">([\d,]+)<", own[own.index("test images") :]) == ["50", "50", "1,500"]
 
 
 def test_a_place_is_listed_once() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modalign.core.record import versions
@@ -13,6 +13,7 @@ from modalign.evaluate.benchmark.benchmark_result import (
     BenchmarkRow,
     places_once,
 )
+from modalign.evaluate.benchmark.benchmark_tasks import TRANSFER
 from modalign.evaluate.comparison.findings import REFERENCE, title
 from modalign.evaluate.metrics import Interval, percent
 from modalign.evaluate.runs import Summary, amount
@@ -71,7 +72,9 @@ def save_benchmark_page(result: BenchmarkResult, path: str | Path) -> Path:
         A name that ends in ``.html``.
     """
     rows = result.rows
-    sets = list(dict.fromkeys(row.dataset for row in rows if row.n_datasets == 1))
+    sets = list(
+        dict.fromkeys(row.part if row.protocol in TRANSFER else row.dataset for row in rows if row.n_datasets == 1)
+    )
     methods = list(dict.fromkeys(row.method for row in rows))
     seeds = sorted({run.run.seed for run in result.runs})
     page = Page(
@@ -206,9 +209,27 @@ def _table(rows: Sequence[BenchmarkRow], name: str) -> Table:
             strong = row.accuracy.mean == best.get(column)
             line.append(TableCell(percent(row.accuracy.mean), row.accuracy.spread, strong=strong))
         lines.append(line)
-    n = max(row.n_test for row in rows)
-    caption = f"Percent of {count(n, 'test image')}."
-    return Table(["", *columns], lines, caption, title=name)
+    caption, foot = _tested(cells)
+    return Table(["", *columns], lines, caption, title=name, foot=foot)
+
+
+def _tested(cells: Mapping[tuple[str, str], BenchmarkRow]) -> tuple[str, list[list[str]]]:
+    """Caption and foot of a table: what is tested, per column where columns differ.
+
+    Data sets of an average may show the same images, so that predictions are counted there.
+    """
+    sizes: dict[str, int] = {}
+    for (_, column), row in cells.items():
+        sizes[column] = max(sizes.get(column, 0), row.n_test)
+    sets = max(row.n_datasets for row in cells.values())
+    alike = len(set(sizes.values())) == 1
+    n = next(iter(sizes.values()))
+    if sets > 1:
+        caption = f"Percent, averaged over {sets} data sets" + (f", with {n:,} predictions per seed." if alike else ".")
+    else:
+        caption = f"Percent of {count(n, 'test image')}." if alike else "Percent."
+    unit = "predictions per seed" if sets > 1 else "test images"
+    return caption, [] if alike else [[unit, *(f"{n:,}" for n in sizes.values())]]
 
 
 def _add_missing(page: Page, result: BenchmarkResult) -> None:
