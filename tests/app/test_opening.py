@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import modalign as ma
 from modalign.app.studio.opening import open_session
 from modalign.core.errors import InputError
 from modalign.data.digits import load_digits
@@ -68,3 +70,17 @@ def test_settings_of_another_form_are_refused(
     (state / "studio.json").write_text(json.dumps(kept | entries))
     with pytest.raises(InputError, match="the settings of a studio"):
         open_session(digits, state=state, thorough=False)
+
+
+def test_a_method_inside_the_encoder_gives_the_first_predictions(tmp_path: Path, own_cache: None) -> None:
+    digits = load_digits().select(range(30))
+    model = ma.adapt(digits, encoder="tiny", method="coop", epochs=1, validation="none")
+    model.save(tmp_path / "model")
+    session = open_session(digits, state=tmp_path / "state", model=tmp_path / "model", thorough=False)
+    try:
+        assert session.base is not None
+        own = session.base(model.class_names)
+        np.testing.assert_allclose(own, model.predict_proba(digits), atol=1e-5)
+        assert set(own.argmax(axis=1)) > {0}
+    finally:
+        session.close()

@@ -26,12 +26,13 @@ from modalign.core.label_matrix import UNKNOWN
 from modalign.core.name_matching import match_names, quoted
 from modalign.core.randomness import require_seed
 from modalign.core.renaming import stacklevel_outside
-from modalign.data.items import load_items
+from modalign.data.items import Items, load_items
 from modalign.data.label_sets import load_label_sets
 from modalign.data.text.descriptions import resolve_templates
 from modalign.encoders import load_encoder
 from modalign.encoders.base import Encoder
 from modalign.encoders.joined import JoinedEncoder
+from modalign.methods.contract.tower import TowerMethod
 from modalign.model.classifier import Classifier
 from modalign.model.loading_models import load
 from modalign.model.multi_label.multi_label_classifier import MultiLabelClassifier
@@ -111,6 +112,8 @@ def open_session(
         rows = [place[name] for name in features.ids]
         items = items.select(rows)
         contents = content_hashes_of(items, encoder.store)
+        base = _answers_of(classifier, features, items) if isinstance(classifier, Classifier) else None
+        given = _sets_of(classifier, features) if isinstance(classifier, MultiLabelClassifier) else None
         log = earlier or LabelLog(state)  # nothing is written before everything that can be refused
         kept = kept_settings(state, encoder, contents, seed, multi_label)
         kind = SetLabeling if multi_label else Labeling
@@ -132,9 +135,7 @@ def open_session(
         settings = SessionSettings(title, kept["seed"], templates, thorough, tuple(notes), shown)
         gallery = Gallery(items, contents, state / "thumbnails")
         if isinstance(labeling, SetLabeling):
-            given = _sets_of(classifier, features) if isinstance(classifier, MultiLabelClassifier) else None
             return SetSession(features, labeling, gallery, encoder, settings, given)
-        base = _answers_of(classifier, features) if isinstance(classifier, Classifier) else None
         return Session(features, labeling, gallery, encoder, settings, base)
     except BaseException:
         if log is not None:
@@ -214,9 +215,12 @@ def _sets_of(
     return answers
 
 
-def _answers_of(model: Classifier, features: Features) -> Callable[[tuple[str, ...]], np.ndarray]:
-    """The probabilities of a model for the images, with columns of other class names."""
-    P = model.predict_proba(features)
+def _answers_of(model: Classifier, features: Features, items: Items) -> Callable[[tuple[str, ...]], np.ndarray]:
+    """The probabilities of a model for the images, with columns of other class names.
+
+    A method inside an encoder computes them from the images.
+    """
+    P = model.predict_proba(items if isinstance(model.method, TowerMethod) else features)
 
     def columns(names: tuple[str, ...]) -> np.ndarray:
         known = match_names(names, model.class_names)
