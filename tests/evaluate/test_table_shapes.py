@@ -305,7 +305,9 @@ def test_a_state_of_all_rows_is_printed_once(capsys: pytest.CaptureFixture[str])
     assert "not reproducible" in printed[3]
 
 
-def test_what_cannot_be_run_is_said_in_one_sentence(vectors: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_run_is_said_in_one_sentence(
+    vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(
         InputError, match=r"Expected rows that can be run on '.*', got none \(no row has a protocol of bench\)"
     ):
@@ -314,6 +316,10 @@ def test_what_cannot_be_run_is_said_in_one_sentence(vectors: Path, capsys: pytes
         run_tables(vectors, find_tables(["dam:3"]))
     with pytest.raises(InputError, match=r"got none \(.*FAIR: it learns inside an encoder and needs images\)"):
         run_tables(vectors, find_tables(["fair:5"]))
+    record = tmp_path / "runs.jsonl"
+    with pytest.raises(InputError, match="steps"):
+        run_tables(vectors, find_tables(["cmm:2"]), hyperparameters={"CMM": {"steps": -1}}, record=record, seeds=1)
+    assert not record.exists(), "of no other row either"
     assert run_command(["tables", "gpua:3", "--seeds", "2"]) == 2
     assert "Expected --seeds with --on DATA; leave it out." in capsys.readouterr().err
 

@@ -19,6 +19,7 @@ from modalign.evaluate.publications.bench_commands import encoder_parts
 from modalign.evaluate.publications.shapes.row_claims import TableRow, printed_rows
 from modalign.evaluate.runs import RunWarning
 from modalign.methods import method_class, method_name
+from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
 
 
@@ -75,9 +76,11 @@ def run_tables(
     given = BenchmarkSource(source, options.get("datasets"))
     groups = list(_groups(tables))
     known_methods = list(dict.fromkeys(rows[0].method for rows in groups))
-    for name in hyperparameters or {}:
-        if method_name(name) not in known_methods:
+    hyperparameters = {method_name(name): values for name, values in (hyperparameters or {}).items()}
+    for name, values in hyperparameters.items():
+        if name not in known_methods:
             raise UnknownNameError("method of these tables", name, known_methods)
+        check_parameters(method_class(name)(**values))  # before other rows are run
     runs: list[BenchmarkRun] = []
     reasons: dict[str, list[str]] = {}
     for rows in track(groups, "rows of the tables", total=len(groups), unit="rows"):
@@ -97,7 +100,7 @@ def run_tables(
         if not row.runs_on(encoder):
             reasons.setdefault("it compares the parts of two encoders; give both as a+b", []).append(row.name)
             continue
-        known = {**(hyperparameters or {}).get(row.method, {}), **dict(row.changes)}
+        known = {**hyperparameters.get(row.method, {}), **dict(row.changes)}
         ways: dict[str, Any] = {"hyperparameters": {row.method: known}} if known else {}
         if row.imbalance is not None:
             ways["imbalances"] = [one.imbalance for one in rows]
