@@ -167,3 +167,5 @@ def test_the_legend_explains_the_intervals_that_are_printed() -> None:
     assert m.interval_legend([even, even]).startswith("± is half the 95 % interval of the mean over 3 seeds")
     assert m.interval_legend([cut]).startswith("(a to b) is the 95 % interval of the mean")
     assert "(a to b) is the 95 % interval where it is cut, of the mean" in m.interval_legend([even, cut])
+    assert "Seeds differ in the labeled images" in m.interval_legend([even, cut])
+    assert "labeled" not in m.interval_legend([m.Interval(0.5, 0.5, 0.5, 3)]), "as of zero-shot alone"

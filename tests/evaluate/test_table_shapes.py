@@ -297,7 +297,7 @@ def test_a_state_of_all_rows_is_printed_once(capsys: pytest.CaptureFixture[str])
     assert run_command(["tables", "fair:5"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("needs GPU-hours: about") == 1
-    assert "All of its numbers: needs GPU-hours: about" in printed
+    assert "Its numbers: needs GPU-hours: about" in printed
     assert run_command(["tables", "gpua:7"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[1].endswith("state"), "rows of several states name theirs"

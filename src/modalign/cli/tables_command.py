@@ -97,7 +97,7 @@ def tables(
     rows = [[paper, *(str(row[state]) for state in states), str(sum(row.values()))] for paper, row in counts.items()]
     print_table(["numbers by state", *states, "all"], rows)
     running = sum(bool(substitute_command(cell.number)) for table in found for cell in table.cells)
-    print_lines(f"The protocol and the method of {running:,} of them also run on 'modalign bench digits'.", err=False)
+    print_lines(f"{running:,} of them can also be run on 'modalign bench digits'.", err=False)
     if any(table.shapes for table in found):
         verdicts = count_verdicts(shape for table in found for shape in table.shapes)
         listed = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
@@ -126,7 +126,7 @@ def _print(table: PaperTable) -> None:
     width = len(table.columns) + (1 if shared else 2)
     print_table(["", *table.columns, "state"][:width], [line[:width] for line in lines])
     if shared:
-        print_lines(f"All of its numbers: {shared}.", err=False)
+        print_lines(f"Its numbers: {shared}.", err=False)
     notes = (f"[{number}] {text}." for number, text in enumerate(table.footnotes, start=1))
     print_lines(*notes, *table.remarks, "", err=False)
     for place, shapes in by_place(table.shapes).items():

@@ -20,6 +20,7 @@ from modalign.core.features import UNLABELED
 from modalign.linalg.student import student_quantile
 
 CONFIDENCE = 0.95  # coverage of every interval
+_EQUAL = 1e-9  # half width of an interval of equal repetitions
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Interval:
         """Interval in percent, such as ``86.6 to 100.0``; a phrase if the repetitions give no interval."""
         if self.n == 1:
             return "one run"
-        if self.half_width < 1e-9:
+        if self.half_width <= _EQUAL:
             return "all runs equal"
         return f"{percent(self.low)} to {percent(self.high)}"
 
@@ -105,9 +106,11 @@ def interval_legend(intervals: Iterable[Interval], shown: str = "") -> str:
     ends = "(a to b) is the 95 % interval"
     even = "± is half the 95 % interval" + (f", and {ends} where it is cut," if False in symmetric else "")
     shown = shown or (even if True in symmetric else ends)
+    varied = any(interval.half_width > _EQUAL for interval in repeated)
+    drawn = "Seeds differ in the labeled images that are drawn and in the training. " if varied else ""
     return (
-        f"{shown} of the mean over {seeds} seeds, of the draw of labeled images and of the training (Student's t, cut "
-        "at 0 and 100 %). It does not cover the choice of the test images."
+        f"{shown} of the mean over {seeds} seeds (Student's t, cut at 0 and 100 %). {drawn}The interval does not cover "
+        "the choice of the test images."
     )
 
 

@@ -16,10 +16,11 @@ from modalign.evaluate.runs import labels_in_words
 ShapeVerdict = Literal["confirmed", "not confirmed", "reversed"]
 VERDICTS: tuple[ShapeVerdict, ...] = get_args(ShapeVerdict)
 SHAPE_LEGEND = (
-    "Differences in points, first row minus second. The interval is that of the test images, from a sign-flip test on "
-    "the same images averaged over seeds, corrected for all statements of the table (Holm). An average weighs its "
-    "targets equally; a digit that several of them show counts as one image. Confirmed: the interval excludes 0 on the "
-    "printed side. Reversed: on the other side. They describe this data and encoder alone."
+    "Differences in points, first row minus second; those printed are means over the backbones of a table. The "
+    "interval is that of the test images, from a sign-flip test on the same images averaged over seeds, corrected for "
+    "all statements of the table (Holm). An average weighs its targets equally; a digit that several of them show "
+    "counts as one image. Confirmed: the interval excludes 0 on the printed side. Reversed: on the other side. They "
+    "describe this data and encoder alone."
 )
 
 
