@@ -38,7 +38,7 @@ from modalign.data.remote_sources import list_address
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.data.splits.split import Split, mark
 from modalign.data.splits.split_files import divide_by, divide_by_found, read_lists
-from modalign.data.tables import is_table, list_table
+from modalign.data.tables import FIT_SETS, is_table, list_table
 
 
 @checked_arguments
@@ -147,6 +147,7 @@ def load_with_sets(
         divide_by_found(listing, os.path.dirname(os.path.abspath(source)), classes)
     if ignore:
         listing.keys, listing.classes, listing.several = [None] * len(listing.ids), [], ""
+        listing.notes = [note for note in listing.notes if not note.endswith(FIT_SETS)]
     elif isinstance(source, (str, os.PathLike)) and is_archive(Path(source)) and add_sample_labels(listing, source):
         listing.leave_unlabeled(known)
     items = _items(listing, classes)

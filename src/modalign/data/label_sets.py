@@ -23,13 +23,23 @@ from modalign.data.interchange.data_frames import TableCells
 from modalign.data.interchange.parquet_tables import unlabeled_cells
 from modalign.data.items import load_items, load_with_sets
 from modalign.data.itemset import Items
-from modalign.data.names import natural_key, read_classes
+from modalign.data.names import natural_key, quoted, read_classes
 from modalign.data.part_columns import find_parts
-from modalign.data.tables import CLASS_CELLS, columns_per_class, path_column, plain_cells, posix_path, table_rows
+from modalign.data.tables import (
+    CLASS_CELLS,
+    FIT_SETS,
+    columns_per_class,
+    path_column,
+    plain_cells,
+    posix_path,
+    table_rows,
+)
 
 SEPARATOR = re.compile(f"[{SEPARATORS}]")
 _SET_TABLES = (".csv", ".tsv", ".txt", ".lst", ".parquet", ".pq")
 """Endings of tables, whose labels may be names with a separator between them."""
+MOSTLY = 0.75
+"""Share of the cells of a column from which it is taken for one of a class, and its other cells for mistakes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +151,7 @@ def load_label_sets(source: Any, *, labels: Any = None, classes: Any = None, spl
             raise InputError(f"Expected {argument('labels')} for {len(items)} images, got {len(matrix)} rows.")
         return LabeledSets(replace(items.unlabeled(), class_names=()), matrix, found)
     items, several = load_with_sets(source, split=split)
-    columns = _class_columns(source)
+    columns = columns_of_classes(source, names)
     if columns is not None:
         return _of_columns(items, *columns, names)
     if isinstance(source, (str, os.PathLike)) and not several and Path(source).suffix.lower() not in _SET_TABLES:
@@ -157,8 +167,8 @@ def note_on_sets(items: Items) -> tuple[str, ...]:
     if len(joined) < 2 or not any(part.strip() and times[part.strip()] > 1 for parts in joined for part in parts):
         return ()
     return (
-        f"{len(joined)} labels contain ';' or '|', such as '{';'.join(joined[0])}': several classes per image? fit "
-        "them with --multi-label (in Python adapt_multi_label)",
+        f"{len(joined)} labels contain ';' or '|', such as '{';'.join(joined[0])}': several classes per image? "
+        f"{FIT_SETS}",
     )
 
 
@@ -201,22 +211,28 @@ def _of_names(items: Items, names: Sequence[str]) -> LabeledSets:
     return LabeledSets(replace(items, labels=np.full(len(items), UNLABELED), class_names=()), matrix, found)
 
 
-def _of_columns(items: Items, header: list[str], rows: dict[str, list[str]], names: Sequence[str]) -> LabeledSets:
+def _of_columns(
+    items: Items, header: list[str], rows: dict[str, list[str]], notes: Sequence[str], names: Sequence[str]
+) -> LabeledSets:
     """Labels that are columns of a table."""
     matrix = np.full((len(items), len(header)), UNKNOWN, dtype=np.int8)
     for i, name in enumerate(items.ids):
         matrix[i] = [CLASS_CELLS[cell] for cell in rows[normpath(name)]]
-    own = replace(items, labels=np.full(len(items), UNLABELED), class_names=())
+    notes = (*(note for note in items.notes if not note.endswith(FIT_SETS)), *notes)
+    own = replace(items, labels=np.full(len(items), UNLABELED), class_names=(), notes=notes)
     if names:
         places = places_of(names, header, "Expected a column for every class")
         return LabeledSets(own, matrix[:, places], tuple(names), complete=False)
     return LabeledSets(own, *label_matrix(matrix, header), complete=False)
 
 
-def _class_columns(source: Any) -> tuple[list[str], dict[str, list[str]]] | None:
-    """The class columns of a table and, by path or id, their cells; None for another source or a table without any.
+def columns_of_classes(
+    source: Any, wanted: Sequence[str] = ()
+) -> tuple[list[str], dict[str, list[str]], list[str]] | None:
+    """The class columns of a table, by path or id their cells, and notes; None for another source or without any.
 
-    See :func:`~modalign.data.tables.columns_per_class`.
+    ``wanted`` are the names of the classes, if these are known. See
+    :func:`~modalign.data.tables.columns_per_class`.
     """
     table = _csv_cells(source) if isinstance(source, (str, os.PathLike)) else None
     table = table or unlabeled_cells(source)
@@ -227,6 +243,12 @@ def _class_columns(source: Any) -> tuple[list[str], dict[str, list[str]]] | None
     columns = columns_per_class(header, cells, of_parts | used)
     if not columns:
         return None
+    others = [k for k, title in enumerate(header) if title and k not in {*columns, *of_parts, *used}]
+    others = [k for k in others if not wanted or header[k] in wanted]
+    for k in others:
+        _require_no_class(header[k], [(name, row[k]) for row, name in zip(cells, names, strict=True)])
+    left = quoted([header[k] for k in others])
+    notes = [f"not read as classes: {left}; a column of a class holds 1, 0, -1 or nothing"] if others else []
     found: dict[str, list[str]] = {}
     for row, name in zip(cells, names, strict=True):
         labels = [row[k] for k in columns]
@@ -234,7 +256,19 @@ def _class_columns(source: Any) -> tuple[list[str], dict[str, list[str]]] | None
             raise InputError(
                 f"Expected one row of labels per image, the table has two for '{name}' that differ; keep one."
             )
-    return [header[k] for k in columns], found
+    return [header[k] for k in columns], found, notes
+
+
+def _require_no_class(title: str, cells: Sequence[tuple[str, str]]) -> None:
+    """Raise for a column that is one of a class but for a few cells; ``cells`` are (name of the image, text)."""
+    filled = [(name, text) for name, text in cells if text]
+    wrong = [(name, text) for name, text in filled if text not in CLASS_CELLS]
+    if wrong and len(wrong) <= (1 - MOSTLY) * len(filled):
+        name, text = wrong[0]
+        raise InputError(
+            f"Expected 1, 0, -1 or nothing in the column '{title}', as in most of its rows, got '{text:.60}' for "
+            f"'{name}'; correct the cell, or name the {argument('classes')} without '{title}'."
+        )
 
 
 def _csv_cells(source: str | os.PathLike[str]) -> TableCells | None:

@@ -28,6 +28,8 @@ CLASS_CELLS = {
     "True": 1, "False": 0, "TRUE": 1, "FALSE": 0, "true": 1, "false": 0,
 }  # fmt: skip
 """Cells of a column of a class, and what they say of an image: shown, not shown, unknown."""
+FIT_SETS = "fit them with --multi-label (in Python adapt_multi_label)"
+"""End of the notes on images that seem to show several classes, where one class per image was read."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -192,8 +194,9 @@ def unused_columns(header: Sequence[str], rows: Sequence[Sequence[str]], used: S
     names = [column_name(title) for title in header]
     if what is None:
         others = [name.strip() for k, name in enumerate(header) if k not in used and name.strip()]
-        if columns_per_class(header, rows, used):
-            return ""  # sets of labels
+        if columns := columns_per_class(header, rows, used):
+            classes = quoted([header[k].strip() for k in columns])
+            return f"the columns {classes} hold 1 and 0, a column per class: several classes per image? {FIT_SETS}"
         known = join_alternatives(LABEL_COLUMNS[:3])
         return (
             f"no column is called {known}, so all images are unlabeled; others are {quoted(others)}" if others else ""

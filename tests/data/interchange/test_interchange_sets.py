@@ -16,6 +16,7 @@ from modalign import InputError, load_items
 from modalign.core.label_matrix import UNKNOWN
 from modalign.data.interchange.writing_labels import convert_labels
 from modalign.data.label_sets import LabeledSets, load_label_sets
+from modalign.model.adaptation.images import read_items
 from modalign.model.multi_label.multi_label_answers import MultiLabelPredictions
 
 NAMES = ("otter", "sea lion", "zebra ü")
@@ -179,3 +180,41 @@ def test_a_row_of_zeros_shows_no_class_only_where_others_show_several(sets: Labe
     assert load_label_sets(tmp_path).matrix.tolist() == [[1, 1], [0, 0], [UNKNOWN, UNKNOWN]]
     table.write_text("filename,otter,zebra\n0.png,1,0\n1.png,0,0\n2.png,,\n")
     assert load_items(tmp_path).labels.tolist() == [0, -1, -1]
+
+
+def table_of_columns(folder: Path, last: str = "1") -> Path:
+    """A table of 18 images with a column per class; the last cell of the last column is ``last``."""
+    rows = [f"{i}.png,{i % 2},{int(i % 3 == 0)},{last if i == 17 else int(i % 4 == 0)}" for i in range(18)]
+    for i in range(18):
+        (folder / f"{i}.png").write_bytes(as_bytes(picture(i), "PNG"))
+    (folder / "table.csv").write_text("\n".join(["path,one,two,zero", *rows]))
+    return folder / "table.csv"
+
+
+def test_a_column_per_class_is_written_and_named_where_one_class_is_expected(tmp_path: Path) -> None:
+    path = table_of_columns(tmp_path)
+    sets = load_label_sets(path)
+    assert not sets.items.notes
+    assert convert_labels(path, "coco", tmp_path / "out.json")
+    back = load_label_sets(tmp_path / "out.json")
+    assert (back.class_names, back.matrix.tolist()) == (("one", "two", "zero"), sets.matrix.tolist())
+    assert any("'one', 'two', 'zero' hold 1 and 0, a column per class" in note for note in load_items(path).notes)
+    assert not load_items(path, labels=-1).notes
+    with pytest.raises(InputError, match=r"got 0; the columns 'one', .*--multi-label"):
+        read_items(path, None, False)
+
+
+@pytest.mark.parametrize("last", ["x", "2", "yes", "tRue"])
+def test_a_mistyped_cell_of_a_class_is_named(last: str, tmp_path: Path) -> None:
+    path = table_of_columns(tmp_path, last)
+    with pytest.raises(InputError, match=rf"in the column 'zero', .* got '{last}' for '17.png'"):
+        load_label_sets(path)
+    assert load_label_sets(path, classes=["one", "two"]).class_names == ("one", "two")
+
+
+def test_columns_that_hold_something_else_are_noted(tmp_path: Path) -> None:
+    path = table_of_columns(tmp_path)
+    path.write_text("".join(f"{row},{i or 'width'}\n" for i, row in enumerate(path.read_text().split("\n"))))
+    sets = load_label_sets(path)
+    assert sets.class_names == ("one", "two", "zero")
+    assert sets.items.notes == ("not read as classes: 'width'; a column of a class holds 1, 0, -1 or nothing",)

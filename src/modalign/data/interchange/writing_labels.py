@@ -25,7 +25,7 @@ from modalign.data.interchange.roboflow_classes import write_class_tables
 from modalign.data.interchange.tar_samples import write_tar
 from modalign.data.items import load_items, load_with_sets
 from modalign.data.itemset import Items
-from modalign.data.label_sets import LabeledSets, load_label_sets, note_on_sets
+from modalign.data.label_sets import LabeledSets, columns_of_classes, load_label_sets, note_on_sets
 
 _FOLDERS: dict[str, Callable[[Sequence[LabeledRow], Sequence[str], Path], None]] = {
     "fiftyone": write_fiftyone,
@@ -138,7 +138,8 @@ def load_to_convert(images: Any) -> Items | LabeledSets:
     if isinstance(images, LabeledSets):
         return images
     items, several = load_with_sets(images)
-    return load_label_sets(images) if several or note_on_sets(items) else items
+    sets = several or note_on_sets(items) or (not items.class_names and columns_of_classes(images))
+    return load_label_sets(images) if sets else items
 
 
 def _named_rows(

@@ -13,6 +13,7 @@ from modalign.data.copies import learnable
 from modalign.data.items import Items, load_items
 from modalign.data.label_sets import note_on_sets
 from modalign.data.splits.split import Split, official_split
+from modalign.data.tables import FIT_SETS
 
 
 def read_items(
@@ -22,10 +23,12 @@ def read_items(
         raise InputError(f"Expected the names of the classes for images without labels; give {argument('classes')}.")
     items = load_items(images, classes=classes, split=split, labels=UNLABELED if unlabeled else None)
     if len(items.class_names) < 2:
-        raise InputError(
-            f"Expected at least 2 classes, got {len(items.class_names)}; put the images of each class in a folder of "
-            f"its own, give a table with a column 'label', or name the classes with {argument('classes')}."
+        advice = (
+            "put the images of each class in a folder of its own, give a table with a column 'label', or name the "
+            f"classes with {argument('classes')}"
         )
+        advice = next((note for note in items.notes if note.endswith(FIT_SETS)), advice)
+        raise InputError(f"Expected at least 2 classes, got {len(items.class_names)}; {advice}.")
     items = replace(items, notes=(*items.notes, *note_on_sets(items)))
     return learnable(_with_train_part(items))
 
