@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from modalign import cli
 from modalign.cli.options import options_of
 from modalign.core import errors
-from modalign.core.errors import argument, hyperparameter, options
+from modalign.core.errors import argument, hyperparameter, options, options_of_method
 
 SOURCE = Path(__file__).parents[1] / "src" / "modalign"
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -80,6 +80,9 @@ def test_arguments_in_both_languages() -> None:
     with options(options_of(COMMANDS["compare"])):
         assert (argument("text"), argument("text", "False")) == ("--text", "--no-text")
         assert hyperparameter("steps", owner="CMM") == "CMM (--set METHOD.steps=…)"
+    for command in ("bench", "sweep", "tables"):
+        with options(options_of(COMMANDS[command])), options_of_method("cmm"):
+            assert hyperparameter("steps") == "--set cmm.steps=…"
     assert argument("classes") == "classes=…"
 
 

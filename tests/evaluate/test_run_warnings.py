@@ -10,10 +10,13 @@ import pytest
 from modalign.core.errors import hyperparameter, options
 from modalign.core.features import ClassText, EncoderSpec, Features
 from modalign.evaluate import parallel_runs
+from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.comparison import schedule as plan
 from modalign.evaluate.comparison.compare import compare
+from modalign.evaluate.comparison.findings import title
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.measuring import measured
+from modalign.evaluate.publications.shapes.table_runs import TableRuns
 from modalign.evaluate.runs import RunWarning
 from modalign.evaluate.sealed import SealedLabels
 
@@ -58,6 +61,13 @@ def test_one_warning_and_one_remark_with_the_methods(alone) -> None:
     assert all(w.filename == __file__ for w in caught if w.category is RunWarning)
     again = MethodComparison.from_dict(found.as_dict())
     assert again.remarks == found.remarks == found.as_dict()["remarks"]
+
+
+def test_rows_of_tables_that_share_a_run_count_it_once(alone) -> None:
+    warned = next(run for run in alone[0].runs if run.warnings)
+    row = BenchmarkRun("transductive", "mine", "test", "features", "default", None, None, True, 0.0, warned)
+    (note,) = TableRuns((row, row), {}).notes
+    assert note == f"{title(warned.method)} (1 run): {warned.warnings[0]}"
 
 
 def test_other_processes_have_equal_results_and_print_nothing(

@@ -93,7 +93,7 @@ def bench(
     if gpua is not None:
         raise InputError("Expected --gpua with --protocol segmentation alone; give gpua with --methods elsewhere.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RunWarning)  # the record has them
+        warnings.simplefilter("ignore", RunWarning)  # they are among the notes
         result = run_benchmark(
             source,
             protocol=words(protocol),

@@ -25,6 +25,7 @@ app = typer.Typer(
 command = partial(app.command, cls=Command)
 """Decorates the function of a command."""
 
+_OF_METHODS = ("bench", "compare", "sweep", "tables")  # their --set names a method
 _IN_PYTHON = {"seed": "random_state", "template": "templates"}
 """Argument of the library → option with another name."""
 
@@ -97,7 +98,7 @@ def options_of(command: Any) -> dict[str, str]:
             continue
         option, name = parameter.opts[0], _IN_PYTHON.get(parameter.name, parameter.name)
         if option == "--set":
-            names["hyperparameters"] = f"--set {'METHOD.' if command.name == 'compare' else ''}"
+            names["hyperparameters"] = f"--set {'METHOD.' if command.name in _OF_METHODS else ''}"
         elif name.startswith("no_"):
             names[f"{name.removeprefix('no_')}=False"] = option
         elif parameter.is_flag:

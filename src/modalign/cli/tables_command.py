@@ -67,6 +67,7 @@ def tables(
 
     wanted = find_tables(names)
     reasons: Mapping[str, Sequence[str]] = {}
+    notes: list[str] = []
     if on is None:
         runs = read_benchmark_runs(record) if record else []
     else:
@@ -75,7 +76,7 @@ def tables(
             seeds=seeds, encoder=encoder, datasets=words(datasets) if datasets else None,
             templates=template or None, descriptions=descriptions, jobs=jobs or os.cpu_count() or 1,
         )  # fmt: skip
-        runs, reasons = list(made.runs), made.reasons
+        runs, reasons, notes = list(made.runs), made.reasons, made.notes
     own, shapes = OwnRuns(runs), OwnShapes(runs)
     found = [paper_table(paper, table, own, shapes(paper, table)) for paper, table in wanted]
     if page is not None:
@@ -87,6 +88,7 @@ def tables(
                 "tables": [table.as_dict() for table in found],
                 "counts": counts,
                 "left_out": {k: [*v] for k, v in reasons.items()},
+                "notes": notes,
             }
         )
         return
@@ -107,6 +109,7 @@ def tables(
         print_lines(f"note: '{record}' has no run to compare with {listed}")
     if legend := own_legend(found):
         print_lines(legend, err=False)
+    print_lines(*(f"note: {note}" for note in notes))
     for reason, rows_without in reasons.items():
         print_lines(f"note: left out {', '.join(rows_without)}: {reason}")
     if page is not None:

@@ -104,6 +104,16 @@ def options(names: Mapping[str, str] | None) -> Iterator[None]:
         _options = before
 
 
+@contextmanager
+def options_of_method(name: str) -> Iterator[None]:
+    """Context manager in which :func:`hyperparameter` writes ``--set cmm.steps=…`` for ``--set METHOD.steps=…``."""
+    known = None if _options is None else dict(_options)
+    if known is not None and "hyperparameters" in known:
+        known["hyperparameters"] = known["hyperparameters"].replace("METHOD", name)
+    with options(known):
+        yield
+
+
 def current_options() -> Mapping[str, str] | None:
     """Current value of :func:`options`, to be passed to another process."""
     return _options

@@ -34,7 +34,7 @@ def hyperparameters_by_method(assignments: list[str]) -> dict[str, dict[str, Any
     values: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
         name, dot, rest = assignment.partition(".")
-        if not dot or "=" in name:
+        if not dot or "=" in name or "=" not in rest:
             raise InputError(f"Expected --set method.name=value, got '{assignment}'.")
         refuse_printed_rows([name])
         known = values.setdefault(name, {})

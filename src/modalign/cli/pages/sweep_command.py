@@ -60,7 +60,7 @@ def sweep(
     if other is not None and other[0] != method:
         raise InputError(f"Expected a hyper-parameter of {method} as --by, got one of {other[0]}.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RunWarning)  # the record has them
+        warnings.simplefilter("ignore", RunWarning)  # they are among the notes
         result = sweep_parameter(
             source, method, name, numbers, by=None if other is None else other[1:], protocol=words(protocol),
             seeds=seeds, encoder=encoder, clip_encoder=clip_encoder, device=device,

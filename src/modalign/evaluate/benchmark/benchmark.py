@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.core.arguments.argument_types import checked_arguments
-from modalign.core.errors import InputError, UnknownNameError, require_some
+from modalign.core.errors import InputError, UnknownNameError, options_of_method, require_some
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
@@ -30,7 +30,7 @@ from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
 from modalign.evaluate.publications.printed_methods import refuse_printed_rows
 from modalign.evaluate.publications.settings_notes import settings_notes
 from modalign.evaluate.result_files import check_record, sole_record
-from modalign.evaluate.runs import Shots, check_count, check_shots, seeds_of, warn_of
+from modalign.evaluate.runs import Shots, check_count, check_shots, seeds_of, shared_warnings, warn_of
 from modalign.methods import ALL_METHODS, method_class, method_name, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -199,7 +199,8 @@ def _notes(
         found |= {
             f"{one} is not tested by {transfers[0]}: it has {other} classes than {learned.name}": None for one in left
         }
-    return found | dict.fromkeys(drawn) | dict.fromkeys(settings_notes(runs))
+    warned = shared_warnings([run.run for run in runs], title)
+    return found | dict.fromkeys([*drawn, *settings_notes(runs), *warned])
 
 
 def _names(opened: BenchmarkSource, protocols: Iterable[str]) -> list[str]:
@@ -276,7 +277,8 @@ def _method_names(methods: str | Sequence[str], hyperparameters: Mapping[str, Ma
         if name not in names:
             raise UnknownNameError("method of this benchmark", name, names)
     for name in names:
-        check_parameters(method_class(name)(**hyperparameters.get(name, {})))
+        with options_of_method(name):
+            check_parameters(method_class(name)(**hyperparameters.get(name, {})))
     return list(dict.fromkeys(names))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from modalign.core.errors import options_of_method
 from modalign.data.splits.protocols import relabel
 from modalign.data.splits.split import PARTS
 from modalign.data.text.sentence_files import SentenceFiles
@@ -110,6 +111,10 @@ class BenchmarkGrid:
 
     def run(self, cell: BenchmarkCell) -> list[BenchmarkRun | LeftOut]:
         """Return a run for each part of the task, or the reason for none. A failing method does not end the grid."""
+        with options_of_method(cell.method):
+            return self._run(cell)
+
+    def _run(self, cell: BenchmarkCell) -> list[BenchmarkRun | LeftOut]:
         try:
             task = draw_task(cell.task, self.source)
             learner = task_learner(self._method(cell, task.data.sentence_files), task)

@@ -15,9 +15,10 @@ from modalign.evaluate.benchmark.benchmark import NoRunsError, run_benchmark
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import TRANSFER
+from modalign.evaluate.comparison.findings import title
 from modalign.evaluate.publications.bench_commands import encoder_parts
 from modalign.evaluate.publications.shapes.row_claims import TableRow, printed_rows
-from modalign.evaluate.runs import RunWarning
+from modalign.evaluate.runs import RunWarning, shared_warnings
 from modalign.methods import method_class, method_name
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -37,6 +38,11 @@ class TableRuns:
 
     runs: tuple[BenchmarkRun, ...]
     reasons: Mapping[str, tuple[str, ...]]
+
+    @property
+    def notes(self) -> list[str]:
+        """Warnings of the runs, each once with its methods."""
+        return shared_warnings({run.key: run.run for run in self.runs}.values(), title)
 
 
 def run_tables(
@@ -113,7 +119,7 @@ def run_tables(
         for per_class in dict.fromkeys([row.per_class, None]):  # all images where classes have too few
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", RunWarning)  # the record has them
+                    warnings.simplefilter("ignore", RunWarning)  # they are among the notes
                     result = run_benchmark(source, per_class=per_class, **ways)
             except NoRunsError as error:
                 reasons.setdefault(error.reasons, []).append(row.name)
