@@ -13,24 +13,22 @@ from modalign.core.errors import InputError, UnknownNameError, options_of_method
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
+from modalign.evaluate.benchmark.benchmark_notes import all_names, benchmark_notes, reasons_in_words
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.benchmark.benchmark_result import BenchmarkResult
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import (
     PROTOCOLS,
-    TRANSFER,
     WITHOUT_LABELS,
     check_draws,
     task_keys,
-    transfer_targets,
 )
 from modalign.evaluate.benchmark.library_sets import DIGITS
 from modalign.evaluate.comparison.findings import LeftOut, title
 from modalign.evaluate.parallel_runs import run_in_parallel, run_on_ray
 from modalign.evaluate.publications.printed_methods import refuse_printed_rows
-from modalign.evaluate.publications.settings_notes import settings_notes
 from modalign.evaluate.result_files import check_record, sole_record
-from modalign.evaluate.runs import Shots, check_count, check_shots, seeds_of, shared_warnings, warn_of
+from modalign.evaluate.runs import Shots, check_count, check_shots, seeds_of, warn_of
 from modalign.methods import ALL_METHODS, method_class, method_name, vector_methods
 from modalign.methods.contract.parameters import check_parameters
 from modalign.methods.contract.vectors import VectorMethod
@@ -179,33 +177,9 @@ def run_benchmark(
     runs = tuple(run for run in found if isinstance(run, BenchmarkRun))
     left_out = tuple(entry for entry in found if isinstance(entry, LeftOut))
     if not runs:
-        raise NoRunsError(_reasons(left_out))
+        raise NoRunsError(reasons_in_words(left_out))
     warn_of([run.run for run in runs], title)
-    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), tuple(_notes(opened, protocols, runs, datasets)))
-
-
-def _notes(
-    opened: BenchmarkSource, protocols: Sequence[str], runs: Sequence[BenchmarkRun], datasets: Sequence[str] | None
-) -> dict[str, None]:
-    """Messages about the data, named data sets without a test, draws of the runs and published settings, each once."""
-    sets = [opened.open(name) for name in _names(opened, protocols)]
-    found = dict.fromkeys(note for data in sets for note in (*data.notes, *data.official.notes))
-    drawn = (f"{run.dataset}, {run.drawn}: {note}" for run in runs for note in run.run.notes if note not in found)
-    transfers = [one for one in protocols if one in TRANSFER]
-    if datasets is not None and len(transfers) == 1:  # both together test on all
-        learned = opened.open(opened.names[0])
-        left = [one.name for one in transfer_targets(transfers[0], learned, opened)[1]]
-        other = "other" if transfers[0] == "domain" else "no other"
-        found |= {
-            f"{one} is not tested by {transfers[0]}: it has {other} classes than {learned.name}": None for one in left
-        }
-    warned = shared_warnings([run.run for run in runs], title)
-    return found | dict.fromkeys([*drawn, *settings_notes(runs), *warned])
-
-
-def _names(opened: BenchmarkSource, protocols: Iterable[str]) -> list[str]:
-    """The data sets of all protocols, each once."""
-    return list(dict.fromkeys(name for protocol in protocols for name in opened.names_for(protocol)))
+    return BenchmarkResult(runs, tuple(dict.fromkeys(left_out)), benchmark_notes(opened, protocols, runs, datasets))
 
 
 def _made(
@@ -232,18 +206,8 @@ def _everywhere(source: str | Path) -> str:
 def _embed(opened: BenchmarkSource, cells: Sequence[BenchmarkCell]) -> None:
     """Store the vectors in the cache, so that the processes do not compute them again."""
     protocols = [cell.task.protocol for cell in cells if issubclass(method_class(cell.method), VectorMethod)]
-    for name in _names(opened, protocols):
+    for name in all_names(opened, protocols):
         _ = opened.open(name).vectors  # with those of each part
-
-
-def _reasons(left_out: Sequence[LeftOut]) -> str:
-    """Return why nothing could be run: each reason once, with the methods it applies to."""
-    held: dict[str, dict[str, None]] = {}
-    for entry in left_out:
-        held.setdefault(entry.reason.rstrip("."), {})[entry.method] = None
-    return (
-        "; ".join(f"{', '.join(methods)}: {reason}" for reason, methods in list(held.items())[:3]) or "no method suits"
-    )
 
 
 def _cells(name: str, keys: Sequence[Any]) -> Iterator[BenchmarkCell]:
