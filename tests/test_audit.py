@@ -209,6 +209,7 @@ def test_the_command_prints_writes_and_sets_the_exit_code(
     given = ["audit", str(folder), "--page", str(page), "--out", str(out)]
     assert cli.run(given) == 0
     printed = capsys.readouterr().out
+    assert printed.endswith(f"page: {page}\n")
     assert cli.run([*given, "--fail-on", "leak", "--json"]) == 1
     content = json.loads(capsys.readouterr().out)
     assert content == json.loads(out.read_text(encoding="utf-8"))

@@ -442,6 +442,7 @@ def test_the_command_prints_a_table_and_writes_a_page(vectors: Path, tmp_path: P
     run = CliRunner().invoke(app, [*arguments, "--page", str(page)])
     assert run.exit_code == 0, run.output
     assert "GDA" in run.stdout
+    assert run.stdout.endswith(f"page: {page}\n")
     html = page.read_text()
     assert "Few labels" in html
     assert "Average of 2 data sets" in html

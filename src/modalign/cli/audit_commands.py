@@ -10,7 +10,7 @@ import typer
 
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, ClassFile, EncoderName, SplitFile, check_file, command, seed_option
-from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.errors import InputError, argument, require_choice
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def audit(
             print_lines(f"note: {note}")
         for name, reason in found.skipped.items():
             print_lines(f"note: {name} were not checked: {reason}")
+        announce(page)
     if set(fail_on or ()) & set(found.counts):
         raise typer.Exit(FAILED)
 
@@ -128,6 +129,8 @@ def search(
     if found.spec is not None:
         for note in about_encoder(found.spec.name, subject.class_names, guesses=not subject.class_names):
             print_lines(f"note: {note}")
+    if not as_json:
+        announce(page)
 
 
 def _images_or_features(

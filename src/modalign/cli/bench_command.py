@@ -12,7 +12,7 @@ import typer
 from modalign.cli.arguments.assignments import hyperparameters_by_method, method_words, shots_of, words
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, Device, HtmlPage, Jobs, Templates, check_file, command
-from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
 
@@ -125,6 +125,7 @@ def bench(
         print_lines(f"note: {note}")
     for reason, missing in result.reasons.items():
         print_lines(f"note: left out {places_once(missing)}: {reason}")
+    announce(page)
 
 
 def _segmentation(
@@ -156,6 +157,7 @@ def _segmentation(
     print_table(result.header, result.table)
     for name, reason in result.missing.items():
         print_lines(f"note: left out {name}: {reason}")
+    announce(page)
 
 
 def _ratios(text: str) -> list[float]:

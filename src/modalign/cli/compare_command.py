@@ -12,7 +12,7 @@ import typer
 from modalign.cli.arguments.assignments import hyperparameters_by_method, method_words, shots_of
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, ClassFile, Device, HtmlPage, Jobs, SplitFile, Templates, check_file, command
-from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
+from modalign.cli.terminal import announce, print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError
 
 
@@ -88,7 +88,8 @@ def compare(
     print_table(result.header, result.rows)
     if result.legend:
         print_lines("", result.legend, err=False)
-    print_lines("", f"{result.sentence}{f' Pictures: {page}' if page else ''}", err=False)
+    print_lines("", result.sentence, err=False)
     for note in result.remarks:
         print_lines(f"note: {note}")
     report_quarantine(result.record["quarantined"])
+    announce(page)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from modalign.cli.options import AsJson, check_file, command
-from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.cli.terminal import announce, print_json, print_lines, print_table
 
 
 @command()
@@ -29,7 +29,8 @@ def demo(
         return
     print_table(result.header, result.rows)
     spent = f"{time.perf_counter() - started:.0f} s, {time.process_time():.0f} s of processor time"
-    print_lines("", result.sentence, f"Pictures: {out}", f"The whole demonstration took {spent}.", err=False)
+    print_lines("", result.sentence, f"The whole demonstration took {spent}.", err=False)
+    announce(out)
 
 
 @command("list")

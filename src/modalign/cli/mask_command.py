@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from modalign.cli.options import check_file
-from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
 
@@ -67,8 +67,9 @@ def evaluate_mask_folder(
     if other is not None:
         print_lines(f"mIoU of the baseline: {100 * other.scores.miou:.1f} %", err=False)
     print_lines(f"pixel accuracy: {100 * scores.accuracy:.1f} %", err=False)
-    for what, path in (("confusion matrix", confusion), ("figure", figure), ("page", page)):
+    for what, path in (("confusion matrix", confusion), ("figure", figure)):
         if path is not None:
             print_lines(f"{what}: {path}", err=False)
     for note in result.notes:
         print_lines(f"note: {note}")
+    announce(page)

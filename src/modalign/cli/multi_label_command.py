@@ -8,7 +8,7 @@ from typing import Any
 
 from modalign.cli.arguments.assignments import settings_of
 from modalign.cli.options import check_file
-from modalign.cli.terminal import next_step, print_json, print_lines, print_table, report_quarantine
+from modalign.cli.terminal import announce, next_step, print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import quoted
 
@@ -143,6 +143,7 @@ def evaluate_multi_label(
     if result.left_out:
         print_lines(f"note: left out {len(result.left_out)} images that the model was fitted on")
     report_quarantine(result.quarantined)
+    announce(page)
 
 
 def _refuse(unused: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.multi_label_command import evaluate_multi_label, predict_multi_label
 from modalign.cli.options import AsJson, HtmlPage, ModelEncoder, ModelFolder, SplitFile, check_file, command
 from modalign.cli.shard_options import Addresses, OneShard, Ray, Shards, Verify, Workers, is_sharded, run_sharded
-from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
+from modalign.cli.terminal import announce, print_json, print_lines, print_table, report_quarantine
 from modalign.core.card_names import MULTI_LABEL, SEGMENTER, holds
 from modalign.core.display import n_images
 from modalign.core.errors import InputError, require_choice
@@ -183,6 +183,7 @@ def evaluate(
         images = n_images(len(result.left_out))
         print_lines(f"note: left out {images} that the model was fitted on or validated with")
     report_quarantine(result.quarantined)
+    announce(page)
 
 
 def _as_dict(result: Evaluation, confusion: Path | None) -> dict[str, Any]:

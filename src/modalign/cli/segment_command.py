@@ -10,7 +10,7 @@ import typer
 
 from modalign.cli.arguments.given_options import refuse_unused, was_given
 from modalign.cli.options import AsJson, Device, EncoderName, command
-from modalign.cli.terminal import print_json, print_lines, print_table, report_quarantine
+from modalign.cli.terminal import announce, print_json, print_lines, print_table, report_quarantine
 from modalign.core.errors import InputError, argument
 from modalign.core.name_matching import quoted
 
@@ -173,12 +173,13 @@ def _print(run: MaskRun, segmenter: Segmenter, page: Path) -> None:
     kept = f", {run.n_kept} finished before" if run.n_kept else ""
     print_lines(
         "",
-        f"{count(run.n_new, 'photo')} in {run.seconds:.1f} s on {segmenter.encoder.device_name}{kept}. Page: {page}",
+        f"{count(run.n_new, 'photo')} in {run.seconds:.1f} s on {segmenter.encoder.device_name}{kept}",
         err=False,
     )
     if never := [c.name for c in classes if not c.n_images]:
         print_lines(f"note: no pixel of {quoted(never)}")
     report_quarantine(run.quarantined)
+    announce(page)
 
 
 def _measure(

@@ -12,7 +12,7 @@ import typer
 from modalign.cli.arguments.assignments import hyperparameters_by_method, words
 from modalign.cli.arguments.given_options import refuse_unused
 from modalign.cli.options import AsJson, HtmlPage, check_file, command
-from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.name_matching import quoted
 
 if TYPE_CHECKING:
@@ -109,11 +109,9 @@ def tables(
         print_lines(f"note: '{record}' has no run to compare with {listed}")
     if legend := own_legend(found):
         print_lines(legend, err=False)
-    print_lines(*(f"note: {note}" for note in notes))
-    for reason, rows_without in reasons.items():
-        print_lines(f"note: left out {', '.join(rows_without)}: {reason}")
-    if page is not None:
-        print_lines(f"wrote {page}", err=False)
+    left = [f"left out {', '.join(rows_without)}: {reason}" for reason, rows_without in reasons.items()]
+    print_lines(*(f"note: {note}" for note in (*notes, *left)))
+    announce(page)
 
 
 def _print(table: PaperTable) -> None:

@@ -32,6 +32,12 @@ def print_lines(*lines: str, err: bool = True) -> None:
         typer.echo(visible(line), err=err)
 
 
+def announce(page: Path | None) -> None:
+    """Print where a page was written, if one was."""
+    if page is not None:
+        print_lines(f"page: {page}", err=False)
+
+
 def command_line(command: str, *words: str | Path) -> str:
     """Return a command of modalign in shell syntax, with printable characters only."""
     return " ".join(["modalign", command, *map(_quoted, words)])

@@ -9,7 +9,7 @@ import typer
 
 from modalign.cli.options import AsJson, ModelEncoder, ModelFolder, check_file, command, seed_option
 from modalign.cli.predict_commands import load_classifier
-from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.errors import InputError, UndecodableError
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def explain_answers(
         print_lines("", err=False)
     for note in dict.fromkeys(note for one in found for note in one.notes):
         print_lines(f"note: {note}")
-    if out is not None:
-        print_lines(f"page: {out}", err=False)
+    announce(out)
 
 
 def _readable(items: Items, count: int) -> tuple[list[int], list[str]]:

@@ -9,7 +9,7 @@ import typer
 
 from modalign.cli.options import AsJson, ModelEncoder, ModelFolder, SplitFile, check_file, command, seed_option
 from modalign.cli.predict_commands import load_classifier
-from modalign.cli.terminal import print_json, print_lines
+from modalign.cli.terminal import announce, print_json, print_lines
 from modalign.core.errors import require
 
 
@@ -46,5 +46,4 @@ def figures(
     for group in groups:
         for picture in group.pictures:
             print_lines(f"{group.heading}: {picture.alt}", err=False)
-    if out is not None:
-        print_lines(f"page: {out}", err=False)
+    announce(out)

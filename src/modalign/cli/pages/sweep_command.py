@@ -11,7 +11,7 @@ import typer
 
 from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of, words
 from modalign.cli.options import AsJson, Device, HtmlPage, Jobs, Templates, check_file, command
-from modalign.cli.terminal import print_json, print_lines, print_table
+from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
 
@@ -78,6 +78,7 @@ def sweep(
     print_lines("", result.legend, err=False)
     for note in result.notes:
         print_lines(f"note: {note}")
+    announce(page)
 
 
 def _values(text: str) -> tuple[str, str, list[float]]:
