@@ -218,3 +218,13 @@ def test_columns_that_hold_something_else_are_noted(tmp_path: Path) -> None:
     sets = load_label_sets(path)
     assert sets.class_names == ("one", "two", "zero")
     assert sets.items.notes == ("not read as classes: 'width'; a column of a class holds 1, 0, -1 or nothing",)
+
+
+def test_cells_of_sets_are_sets_and_minus_one_beside_them_is_no_label() -> None:
+    pandas = pytest.importorskip("pandas")
+    images = [np.full((8, 8, 3), 40 * i, np.uint8) for i in range(4)]
+    for kind in (list, tuple, set, frozenset, np.array):
+        cells = [kind(["a", "-1"]), kind(["b"]), -1, kind([])]
+        sets = load_label_sets(pandas.DataFrame({"image": images, "label": cells}))
+        assert sets.class_names == ("-1", "a", "b")
+        assert sets.matrix.tolist() == [[1, 1, 0], [0, 0, 1], [UNKNOWN] * 3, [0, 0, 0]]

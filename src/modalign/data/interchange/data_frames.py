@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from numbers import Real
 from typing import Any
 
@@ -20,6 +20,9 @@ IMAGE_COLUMNS = (
     "image", "img", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "path", "file", "filename", "file_name",
     "filepath", "file_path", "image_path",
 )  # fmt: skip
+
+_COLLECTIONS = (list, tuple, Set)
+"""Types of cells with all classes of an image, beside arrays."""
 
 TableCells = tuple[list[str], Sequence[Sequence[str]], list[str], set[int]]
 """Header, rows of text, the id of each row, and the columns of images and ids."""
@@ -49,13 +52,15 @@ def list_columns(columns: dict[str, list[Any]], what: str, classes: Sequence[str
     cells: list[Any] = [None] * n if label is None else columns[label]
     if numbered := are_numbers(cells):
         cells = [None if is_missing(value) else int(value) for value in cells]
+    if known := names_in_lists(cells):
+        cells = [None if isinstance(value, Real) and value == UNLABELED else value for value in cells]
     labels = [label_of_cell(value, classes) for value in cells]
     rows = _texts(columns)
     what_column = None if label is None else header.index(label)
     part_of, of_parts = find_parts(header, rows, used | {what_column}, labeled=label is not None)
     parts = [part_of(row) for row in rows]
     of_rows = zip(ids, columns[image], labels, parts, strict=True)
-    listing = listed(of_rows, what, classes, base, numbered=numbered, known=names_in_lists(cells))
+    listing = listed(of_rows, what, classes, base, numbered=numbered, known=known)
     if note := unused_columns(header, rows, used | of_parts, what_column):
         listing.notes.append(note)
     return listing
@@ -143,17 +148,17 @@ def _name(value: object, i: int) -> str:
 
 
 def label_of_cell(value: Any, classes: Sequence[str]) -> Label:
-    """The class of a cell, or of a list all classes that the image shows; None of a list of missing values or -1."""
+    """The class of a cell, or of a collection all classes that the image shows; None of one of missing values or -1."""
     value = value.tolist() if isinstance(value, np.ndarray) else value
-    if isinstance(value, (list, tuple, set)):
+    if isinstance(value, _COLLECTIONS):
         names = (label_name(own, classes) for own in value if own != UNLABELED)
         return one_or_several((name for name in names if name is not None), empty=None if value else ())
     return label_name(value, classes)
 
 
 def names_in_lists(cells: Iterable[Any]) -> set[str]:
-    """The texts in cells that are lists, in which a number -1 means no label, and a text never does."""
-    found = (value for value in cells if isinstance(value, (list, tuple, set, np.ndarray)))
+    """The texts in cells that are collections, in which a number -1 means no label, and a text never does."""
+    found = (value for value in cells if isinstance(value, (*_COLLECTIONS, np.ndarray)))
     return {own.strip() for value in found for own in value if isinstance(own, str)}
 
 
@@ -163,7 +168,7 @@ def label_name(value: Any, classes: Sequence[str]) -> str | None:
     −1 is empty too where ``classes`` are known; elsewhere the listing decides, by
     :meth:`~modalign.data.inventory.Listing.leave_unlabeled`.
     """
-    if isinstance(value, (list, tuple, set, dict)):
+    if isinstance(value, (*_COLLECTIONS, dict)):
         raise InputError(f"Expected the name or the number of a class, got {value!r:.60}.")
     if is_missing(value) or (isinstance(value, str) and not value.strip()) or (classes and value == UNLABELED):
         return None
