@@ -111,7 +111,7 @@ def test_the_remaining_methods_keep_their_defaults_and_report_it() -> None:
     for method in set(ALL_METHODS) - set(PRINTED):
         found = paper_settings(method, "dtd")
         assert (found.parameters, found.source) == ({}, "")
-        assert found.notes == (f"No settings of {method} are printed; its defaults are used.",)
+        assert found.notes == (f"The library has no published settings for {method}; its defaults are used.",)
 
 
 def test_other_data_sets_get_what_all_sets_share_and_a_note() -> None:
@@ -128,6 +128,11 @@ def test_what_is_printed_for_another_protocol_is_noted() -> None:
     assert set(elsewhere) - set(here) == {
         "The paper has no base-to-new experiment; these are its settings for few-shot and domain."
     }
+    assert paper_settings("dam", "dtd").notes == (
+        "Descriptions and structures of the classes are files; give them by descriptions=… and structures=….",
+        "The paper has no few-shot experiment; these are its settings for base-to-new, long-tail, cross-dataset and "
+        "domain.",
+    )
 
 
 def test_unknown_names_get_a_suggestion() -> None:
@@ -154,7 +159,7 @@ def test_notes_name_the_source_of_each_method_once_and_the_methods_without_one()
     ]  # fmt: skip
     notes = settings_notes(runs)
     title = method_class("dam").title
-    assert [note for note in notes if note.startswith(f"{title}: DAM, Section IV.B")] == notes[:1]
+    assert [note for note in notes if note.startswith(f"{title}: Section IV.B")] == notes[:1]
     assert f"{title}: {paper_settings('dam', 'dtd').notes[0]}" in notes
-    assert notes[-1] == "no settings are printed for GDA, CLAP; the defaults are used."
+    assert notes[-1] == "the library has no published settings for GDA, CLAP; the defaults are used."
     assert settings_notes(run for run in runs if run.settings == "default") == []

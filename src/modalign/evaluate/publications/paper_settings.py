@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modalign.core.errors import UnknownNameError
+from modalign.core.errors import UnknownNameError, argument, hyperparameter, options_of_method
 from modalign.data.splits.benchmarks import find_dataset
 from modalign.methods import ALL_METHODS, TOWER_METHODS, is_known, method_class, method_name
 from modalign.methods.contract.parameters import parameters
@@ -112,10 +112,11 @@ def paper_settings(method: str, dataset: str, *, protocol: str = "few-shot", sho
     if protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
     if name not in _PRINTED:
-        return PaperSettings({}, "", (f"No settings of {name} are printed; its defaults are used.",))
+        return PaperSettings({}, "", (f"The library has no published settings for {name}; its defaults are used.",))
     row = find_dataset(dataset)
     known = "" if row is None else row.name
-    found = _PRINTED[name](known, protocol, 16 if shots is None else shots)
+    with options_of_method(name):
+        found = _PRINTED[name](known, protocol, 16 if shots is None else shots)
     return replace(found, parameters=found.parameters | _FLOAT32) if name in TOWER_METHODS else found
 
 
@@ -169,7 +170,8 @@ def _align(dataset: str, protocol: str, shots: int) -> PaperSettings:
 
 def _dam(dataset: str, protocol: str, shots: int) -> PaperSettings:
     source = protocol in SOURCE_PROTOCOLS
-    notes = ["Descriptions and structures of the classes are files: pass them as sentences and as structures=."]
+    files = f"{argument('descriptions')} and {hyperparameter('structures')}"
+    notes = [f"Descriptions and structures of the classes are files; give them by {files}."]
     if source:
         row = DAM_SOURCE
     elif dataset in DAM_SETS:
@@ -261,7 +263,8 @@ def _elsewhere(protocol: str, *printed: str) -> tuple[str, ...]:
     """A note where the paper has no experiment of the protocol."""
     if protocol in printed:
         return ()
-    return (f"The paper has no {protocol} experiment; these are its settings for {' and '.join(printed)}.",)
+    listed = " and ".join(filter(None, [", ".join(printed[:-1]), printed[-1]]))
+    return (f"The paper has no {protocol} experiment; these are its settings for {listed}.",)
 
 
 _PRINTED = {

@@ -27,7 +27,8 @@ def settings_notes(runs: Iterable[BenchmarkRun]) -> list[str]:
         if not known.parameters:
             without[title(method)] = None
             continue
-        found |= dict.fromkeys([f"{title(method)}: {known.source}.", *(f"{title(method)}: {n}" for n in known.notes)])
+        own = f"{title(method).partition(' (')[0]}, "  # a source in the method's own paper names it once more
+        found |= dict.fromkeys(f"{title(method)}: {n}" for n in (f"{known.source.removeprefix(own)}.", *known.notes))
     if without:
-        found[f"no settings are printed for {', '.join(without)}; the defaults are used."] = None
+        found[f"the library has no published settings for {', '.join(without)}; the defaults are used."] = None
     return list(found)
