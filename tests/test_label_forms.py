@@ -103,3 +103,14 @@ def test_classes_without_names_are_fitted_one_against_the_rest():
     for scale in (1, 1e300):
         found = OneAgainstRest(ma.ZeroShot()).fit(X * scale, MATRIX, text=TEXT * scale).predict_proba(X)
         assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_named_columns_of_labels_that_are_no_class_are_refused(frame):
+    with pytest.raises(ma.InputError, match="among the 1 class names, got 'x'"):
+        label_matrix(frame({"x": [0, 1], "y": [1, 0]}), ["y"])
+
+
+def test_columns_of_labels_with_one_name_are_refused():
+    with pytest.raises(ma.InputError, match="the columns of labels once, got 'x' twice"):
+        label_matrix(pd.DataFrame([[0, 1], [1, 0]], columns=["x", "x"]))

@@ -48,8 +48,8 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
     Raises
     ------
     InputError
-        Other values than 0, 1 and −1, a name that is not among ``class_names``, or another number of names than
-        columns. Named columns of a data frame are matched with ``class_names`` by name.
+        Other values than 0, 1 and −1, a name that is not among ``class_names`` or that two columns have, or another
+        number of names than columns. Named columns of a data frame are matched with ``class_names`` by name.
 
     Examples
     --------
@@ -64,9 +64,11 @@ def label_matrix(labels: Any, class_names: Sequence[str] = ()) -> tuple[np.ndarr
         return _of_sets(_rows(labels), names)
     matrix = as_numpy(labels, "labels as a matrix or as a set of class names per image,")
     matrix = np.array(matrix.tolist()) if matrix.dtype.kind == "O" else matrix
-    if columns := _column_names(labels):
+    if columns := check_names(_column_names(labels), "the columns of labels"):
         names = names or columns
-        matrix = matrix[:, places_of(names, columns, "Expected a column of labels for every class name")]
+        places = places_of(names, columns, "Expected a column of labels for every class name")
+        _refuse_unknown([name for k, name in enumerate(columns) if k not in places], names)
+        matrix = matrix[:, places]
     if matrix.ndim != 2 or matrix.dtype.kind not in "biuf" or not np.isin(matrix, (ABSENT, PRESENT, UNKNOWN)).all():
         raise InputError(
             "Expected labels as a matrix (n, C) of 1 (shown), 0 (not shown) and -1 (unknown), or a set of class names "
@@ -116,8 +118,7 @@ def _of_sets(rows: list[Any], names: tuple[str, ...]) -> tuple[np.ndarray, tuple
     occurring = _distinct(rows)
     require_encodable(occurring, "labels")
     names = names or tuple(sorted(occurring))
-    if unknown := [name for name in occurring if name not in names]:
-        raise InputError(f"Expected labels among the {len(names)} class names, got {quoted(unknown, 3)}.")
+    _refuse_unknown([name for name in occurring if name not in names], names)
     place = {name: k for k, name in enumerate(names)}
     matrix = np.full((len(rows), len(names)), ABSENT, dtype=np.int8)
     for i, row in enumerate(rows):
@@ -126,6 +127,11 @@ def _of_sets(rows: list[Any], names: tuple[str, ...]) -> tuple[np.ndarray, tuple
         else:
             matrix[i, [place[name] for name in row]] = PRESENT
     return matrix, names
+
+
+def _refuse_unknown(unknown: Sequence[str], names: Sequence[str]) -> None:
+    if unknown:
+        raise InputError(f"Expected labels among the {len(names)} class names, got {quoted(unknown, 3)}.")
 
 
 def _distinct(rows: Iterable[Any]) -> list[str]:
