@@ -99,6 +99,7 @@ def test_a_sweep_keeps_its_points_in_order_with_their_intervals() -> None:
     np.testing.assert_allclose(picture.data["ours"], [[0.1, 0.8, 0.79, 0.81], [0.5, 0.9, 0.88, 0.92]])
     assert np.isnan(picture.data["theirs"][0, 2:]).all()
     assert "ours highest at 0.5 with 90" in picture.alt
+    assert "ours 80 at 0.1 and 90 at 0.5" in sweep_curve(curves, quantity="λ", describe_ends=True).alt
     assert is_drawn(picture)
     with pytest.raises(InputError):
         sweep_curve({"none": {}}, quantity="λ")

@@ -45,5 +45,5 @@ def figures(
         return
     for group in groups:
         for picture in group.pictures:
-            print_lines(f"{group.heading}: {picture.alt}", err=False)
+            print_lines(f"{picture.title}: {picture.alt}", err=False)
     announce(out)

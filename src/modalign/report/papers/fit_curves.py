@@ -55,7 +55,14 @@ def training_curves(method: Any) -> list[Picture]:
         rows = np.unique(np.linspace(0, len(values) - 1, SHOWN).round().astype(int))
         points = {float(i + 1): float(values[i]) for i in rows if np.isfinite(values[i])}
         found.append(
-            sweep_curve({"loss": points}, quantity="optimizer step", unit="loss", scale=1, title="Loss by step")
+            sweep_curve(
+                {"loss": points},
+                quantity="optimizer step",
+                unit="loss",
+                scale=1,
+                title="Loss by step",
+                describe_ends=True,
+            )
         )
     epochs = {
         words: {float(e + 1): value for e, value in enumerate(values) if value is not None}

@@ -182,8 +182,10 @@ def _matching(shown: Shown, seed: int) -> FigureGroup | None:
 
 def _maps(shown: Shown, seed: int) -> FigureGroup | None:
     rows, names = shown.some, shown.model.class_names
-    spaces = [("frozen encoder", shown.frozen or _without_text(shown.vectors)),
-              *((name, _without_text(part)) for name, part in vision_parts(shown.model, shown.vectors).items()),
+    parts = vision_parts(shown.model, shown.vectors)
+    language = getattr(shown.model.encoder, "language", None)
+    spaces = [(language.name if parts and language else "frozen encoder", shown.frozen or _without_text(shown.vectors)),
+              *((name, _without_text(part)) for name, part in parts.items()),
               ("after the fit", shown.adapted)]  # fmt: skip
     pictures = [
         embedding_map(space.images[rows], shown.labels[rows], names, texts=space.texts if len(space.texts) else None,

@@ -79,12 +79,16 @@ def similarity_histograms(kinds: Mapping[str, ArrayLike], *, title: str = "Cosin
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), BINS)
     densities = {name: np.histogram(one, edges, density=True)[0] for name, one in values.items()}
     lines = [
-        DensityLine(f"{name}: mean {values[name].mean():.3f}", edges, density, float(values[name].mean()))
+        DensityLine(f"{name}: mean {_signed(values[name].mean())}", edges, density, float(values[name].mean()))
         for name, density in densities.items()
     ]
     figure = draw_densities(lines, "cosine", 260)
-    means = ", ".join(f"{name} {one.mean():.3f}" for name, one in values.items())
+    means = ", ".join(f"{name} {_signed(one.mean())}" for name, one in values.items())
     return Picture(figure, f"Histograms of cosines; means: {means}.", title, {"edges": edges, **densities})
+
+
+def _signed(cosine: float) -> str:
+    return f"{cosine:.3f}".replace("-", "−")
 
 
 def matching_matrix(probabilities: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> Picture:

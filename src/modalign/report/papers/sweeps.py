@@ -37,6 +37,7 @@ def sweep_curve(
     unit: str = "accuracy in percent",
     scale: float = SHARES,
     title: str = "",
+    describe_ends: bool = False,
 ) -> Picture:
     """A quantity against a hyper-parameter, an epoch or an iteration, a line per curve with its interval.
 
@@ -52,6 +53,8 @@ def sweep_curve(
         Factor of the values; 100 turns shares into percent.
     title : str
         Above the picture on a page.
+    describe_ends : bool
+        The text in place of the picture has the first and the last value of each curve, not the highest.
 
     Returns
     -------
@@ -87,14 +90,21 @@ def sweep_curve(
         if len(names) > 1:
             label_ends(figure, axes, ends)
         figure.text(6 / WIDTH, 1 - 12 / HEIGHT, unit, fontsize=10.5, color=MUTED, va="center_baseline")
-    best = {name: rows[np.nanargmax(rows[:, 1])] for name, rows in data.items()}
-    peaks = "; ".join(f"{name} highest at {row[0]:g} with {scale * row[1]:.3g}" for name, row in best.items())
+    described = "; ".join(f"{name} {_described(rows, scale, describe_ends)}" for name, rows in data.items())
     return Picture(
         figure,
-        f"{unit} against {quantity}: {peaks}.",
+        f"{unit} against {quantity}: {described}.",
         title or f"{unit[:1].upper()}{unit[1:]} against {quantity}",
         data,
     )
+
+
+def _described(rows: np.ndarray, scale: float, ends: bool) -> str:
+    if ends:
+        (first, start), (last, end) = rows[0, :2], rows[-1, :2]
+        return f"{scale * start:.3g} at {first:g} and {scale * end:.3g} at {last:g}"
+    x, highest = rows[np.nanargmax(rows[:, 1]), :2]
+    return f"highest at {x:g} with {scale * highest:.3g}"
 
 
 def _columns(points: Mapping[float, Interval | float]) -> np.ndarray:
