@@ -263,6 +263,20 @@ def test_what_dam_learned_stands_beside_the_learned_hyper_parameters() -> None:
     assert str(own["μ_IT"]) == "1.2000 ± 0.0000"
 
 
+def test_what_the_closest_runs_have_otherwise() -> None:
+    numbers = [cell.number for cell in paper_table("dam", "Table VI").cells]
+    halves: dict[str, Any] = {"protocol": "base-to-new", "part": "base", "n": 5}
+
+    def closest(*runs: BenchmarkRun) -> str:
+        return OwnRuns(runs).closest(numbers)
+
+    digits = made("dam", "digits", 0.8, sentences="", **halves)
+    assert closest(digits) == "the data set digits, no sentences of a language model"
+    assert closest(digits, made("dam", "dtd", 0.8, n=5)) == "the protocol few-shot"
+    assert closest(digits, made("dam", "dtd", 0.8, **halves)) == "other test lists, or not all data sets and parts"
+    assert closest(made("lfa", "dtd", 0.8)) == ""
+
+
 def test_plain_values_hold_states_commands_and_own_numbers() -> None:
     content = paper_table("align", "Table D.1", OwnRuns([made("align", "dtd", 0.7)])).as_dict()
     assert len(content["numbers"]) == 275

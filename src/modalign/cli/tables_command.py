@@ -16,6 +16,7 @@ from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.name_matching import quoted
 
 if TYPE_CHECKING:
+    from modalign.evaluate.publications.own_runs import OwnRuns
     from modalign.evaluate.publications.table_view import NumberCell, PaperTable
 
 MANY = 10  # tables, which are better read on a page
@@ -104,14 +105,23 @@ def tables(
         verdicts = count_verdicts(shape for table in found for shape in table.shapes)
         listed = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
         print_lines(f"Order of rows on other data: {listed}. {SHAPE_LEGEND}", err=False)
-    if record is not None and (alone := [table for table in found if not table.compared]):
-        listed = quoted([f"{table.paper} {table.table}" for table in alone])
-        print_lines(f"note: '{record}' has no run to compare with {listed}")
+    if record is not None:
+        for other, alone in _without_runs(found, own).items():
+            more = f"; the closest ones have {other}" if other else ""
+            print_lines(f"note: '{record}' has no run to compare with {quoted(alone)}{more}")
     if legend := own_legend(found):
         print_lines(legend, err=False)
     left = [f"left out {', '.join(rows_without)}: {reason}" for reason, rows_without in reasons.items()]
     print_lines(*(f"note: {note}" for note in (*notes, *left)))
     announce(page)
+
+
+def _without_runs(tables: Sequence[PaperTable], own: OwnRuns) -> dict[str, list[str]]:
+    """What the closest runs have otherwise → tables without a run to compare."""
+    found: dict[str, list[str]] = {}
+    for table in (table for table in tables if not table.compared):
+        found.setdefault(own.closest(cell.number for cell in table.cells), []).append(f"{table.paper} {table.table}")
+    return found
 
 
 def _print(table: PaperTable) -> None:

@@ -7,7 +7,7 @@ not match runs on CoOp's, except for data sets on which both lists have the same
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -18,6 +18,7 @@ from modalign.data.splits.benchmarks import find_dataset
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
 from modalign.evaluate.metrics import Interval, harmonic_mean, mean_interval
 from modalign.evaluate.publications.bench_commands import (
+    assignment,
     encoders_of,
     protocol_of,
     sentences_of,
@@ -91,27 +92,56 @@ class OwnRuns:
             return None
         found = []
         for (*encoders, settings), runs in self._groups.items():
-            suiting = [run for run in runs if _suits(run, number, method)]
+            suiting = [run for run in runs if run.run.method == method.name and not any(_unlike(run, number, method))]
             if values := _values(suiting, number):
                 interval = mean_interval(values, bounds=(-math.inf, math.inf) if learned else (0, 1))
                 found.append(OwnNumber(interval, suiting[0].encoders, settings, _same(encoders, number), learned))
         return max(found, key=lambda own: (own.same_encoder, own.settings == "paper"), default=None)
 
+    def closest(self, numbers: Iterable[Published]) -> str:
+        """What the closest runs of the methods of numbers have otherwise, in words; ``""`` where there are none."""
+        runs: dict[tuple[object, ...], BenchmarkRun] = {}
+        for run in (run for group in self._groups.values() for run in group):
+            data = (run.protocol, run.dataset, run.part, run.drawn, run.prompts, run.encoders, run.settings)
+            runs[run.run.method, run.run.shots, *data] = run
+        kinds = {(one.method, one.metric, one.setting, one.shots, one.backbone): one for one in numbers}
+        found: list[list[str]] = []
+        for number in kinds.values():
+            method = built_method(number.method)
+            if method is None or number.metric not in (*_METRICS, *_LEARNED):
+                continue
+            found += [_differences(run, number, method) for run in runs.values() if run.run.method == method.name]
+        return ", ".join(min(found, key=len, default=[]))
 
-def _suits(run: BenchmarkRun, number: Published, method: BuiltMethod) -> bool:
-    """Whether a run has the method, the protocol and the labels of a number."""
+
+def _differences(run: BenchmarkRun, number: Published, method: BuiltMethod) -> list[str]:
+    """What a run has otherwise than a number and those beside it, in words."""
+    tested = run.part if run.protocol in SOURCE_PROTOCOLS else run.dataset
+    sets = sets_beside(number.paper, number.table) or sets_of_average(number, ())
+    other = [] if tested in sets else [f"the data set {tested}"]
+    return [*other, *_unlike(run, number, method)] or ["other test lists, or not all data sets and parts"]
+
+
+def _unlike(run: BenchmarkRun, number: Published, method: BuiltMethod) -> Iterator[str]:
+    """What a run of the method of a number has otherwise, in words; the test list aside."""
     protocol = protocol_of(number)
     imbalance = float(number.setting.rpartition(" ")[2]) if protocol == "long-tail" else None
-    if (run.run.method, run.protocol, run.imbalance) != (method.name, protocol, imbalance):
-        return False
-    if run.templates or not _same_kind_of_sentences(run.sentences, number) or not _same_kind_of_encoders(run, number):
-        return False
+    if (run.protocol, run.imbalance) != (protocol, imbalance):
+        yield f"the protocol {run.protocol}" + ("" if run.imbalance is None else f" with {run.drawn}")
+    if run.templates:
+        yield "templates of your own"
+    if not _same_kind_of_sentences(run.sentences, number):
+        yield f"the sentences of '{run.sentences}'" if run.sentences else "no sentences of a language model"
+    if not _same_kind_of_encoders(run, number):
+        yield f"the encoder {run.encoders}"
     if run.per_class != unlabeled_per_class(number) or (number.shots is not None and run.run.shots != number.shots):
-        return False
+        yield run.drawn
     if protocol in SOURCE_PROTOCOLS and run.dataset != "imagenet":
-        return False
-    wanted = _settings(run, method)
-    return all(run.run.parameters.get(name) == value for name, value in wanted.items())
+        yield f"the source {run.dataset}"
+    own = run.run.parameters
+    other = {name: own.get(name) for name, value in _settings(run, method).items() if own.get(name) != value}
+    if other:
+        yield ", ".join(assignment(method.name, *entry) for entry in sorted(other.items()))
 
 
 def _same_kind_of_sentences(source: str, number: Published) -> bool:
