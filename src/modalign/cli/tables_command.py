@@ -106,9 +106,7 @@ def tables(
         listed = ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items())
         print_lines(f"Order of rows on other data: {listed}. {SHAPE_LEGEND}", err=False)
     if record is not None:
-        for other, alone in _without_runs(found, own).items():
-            more = f"; the closest ones have {other}" if other else ""
-            print_lines(f"note: '{record}' has no run to compare with {quoted(alone)}{more}")
+        print_lines(*_without_runs(found, own, record))
     if legend := own_legend(found):
         print_lines(legend, err=False)
     left = [f"left out {', '.join(rows_without)}: {reason}" for reason, rows_without in reasons.items()]
@@ -116,12 +114,16 @@ def tables(
     announce(page)
 
 
-def _without_runs(tables: Sequence[PaperTable], own: OwnRuns) -> dict[str, list[str]]:
-    """What the closest runs have otherwise → tables without a run to compare."""
+def _without_runs(tables: Sequence[PaperTable], own: OwnRuns, record: Path) -> list[str]:
+    """Notes on tables without a run to compare, and on what the closest runs have otherwise."""
     found: dict[str, list[str]] = {}
     for table in (table for table in tables if not table.compared):
         found.setdefault(own.closest(cell.number for cell in table.cells), []).append(f"{table.paper} {table.table}")
-    return found
+    return [
+        f"note: '{record}' has no run to compare with {quoted(alone)}"
+        + (f"; the closest ones have {other}" if other else "")
+        for other, alone in found.items()
+    ]
 
 
 def _print(table: PaperTable) -> None:
