@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.machine import machine
 from modalign.data.digit_pairs import load_digit_pairs
+from modalign.evaluate.multi_label_metrics import share_in_words
 from modalign.model.multi_label import adapt_multi_label
 
 METHODS = ("zero_shot", "gda", "tip_adapter", "linear_probe", "cmm", "auto")
@@ -46,7 +47,7 @@ def main() -> int:
             model = adapt_multi_label(source, method=method, random_state=options.seed)
             seconds = time.process_time() - started
             found = model.evaluate(source).scores
-            shares = [str(share).replace(" %", "") for share in found.totals.values()]
+            shares = [share_in_words(share).replace(" %", "") for share in found.totals.values()]
             print(f"| {method} | {count} | {' | '.join(shares)} | {seconds:.1f} |", flush=True)
     print(f"\n{machine()}")
     return 0

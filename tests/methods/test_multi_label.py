@@ -258,6 +258,15 @@ def test_unknown_labels_count_in_no_measure() -> None:
     assert [row.n for row in found.per_class] == [40, 35, 40]
 
 
+def test_sets_are_counted_among_images_whose_labels_are_all_known() -> None:
+    y, p = np.array([[1, 0], [1, -1], [-1, 1], [0, -1]]), np.tile([0.9, 0.1], (4, 1))
+    none = multi_label_scores(y[1:], p[1:], draws=5)
+    assert none.exact is None
+    assert str(none).endswith("exactly right sets: –")
+    few = multi_label_scores(y, p, draws=200)  # a draw without the one such image counts as none
+    assert (few.exact.low, few.exact.value, few.exact.high) == (1, 1, 1)
+
+
 def test_a_class_that_no_image_shows_has_no_measure() -> None:
     found = multi_label_scores([[1, 0], [0, 0]], [[0.9, 0.1], [0.2, 0.3]], draws=5)
     assert found.per_class[1].average_precision is None

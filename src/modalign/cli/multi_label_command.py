@@ -76,10 +76,12 @@ def _quality_lines(quality: Mapping[str, Any] | None) -> list[str]:
     """What a fit measured of itself."""
     if quality is None:
         return ["Not measured: no class has images to hold out."]
-    from modalign.evaluate.multi_label_metrics import Share
+    from modalign.evaluate.multi_label_metrics import Share, share_in_words
 
-    shares = {name: Share(**quality[name]) for name in ("mean_average_precision", "micro_F1", "exactly_right_sets")}
-    measures = ", ".join(f"{name.replace('_', ' ')} {share}" for name, share in shares.items())
+    shares = {name: quality[name] for name in ("mean_average_precision", "micro_F1", "exactly_right_sets")}
+    measures = ", ".join(
+        f"{name.replace('_', ' ')} {share_in_words(share and Share(**share))}" for name, share in shares.items()
+    )
     return [f"On {quality['images']} images, each predicted by models that were not fitted on it: {measures}."]
 
 
@@ -122,6 +124,7 @@ def evaluate_multi_label(
 ) -> None:
     """Print average precision and F1 per class, and write the requested page."""
     from modalign.data.label_sets import load_label_sets
+    from modalign.evaluate.multi_label_metrics import share_in_words
     from modalign.model.multi_label.multi_label_files import load_multi_label
     from modalign.report.photos.multi_label_page import save_multi_label_page
 
@@ -136,7 +139,7 @@ def evaluate_multi_label(
         print_json(result.as_dict())
         return
     print_table(*result.scores.table)
-    print_lines("", *(f"{name}: {share}" for name, share in result.scores.totals.items()), err=False)
+    print_lines("", *(f"{name}: {share_in_words(share)}" for name, share in result.scores.totals.items()), err=False)
     print_lines(f"intervals: 95 %, over draws of the {result.scores.n} images", err=False)
     for note in result.notes:
         print_lines(f"note: {note}")

@@ -62,8 +62,8 @@ class MultiLabelScores:
         F1 of all pairs of image and class together.
     macro_f1 : Share
         Mean F1 over the classes that some image shows.
-    exact : Share
-        Share of images with a known label for every class whose set of classes is exactly right; 0 where there is none.
+    exact : Share or None
+        Share of images with a known label for every class whose set of classes is exactly right; None without any.
     per_class : tuple of LabelScores
         The measures of each class.
     n : int
@@ -73,7 +73,7 @@ class MultiLabelScores:
     mean_average_precision: Share
     micro_f1: Share
     macro_f1: Share
-    exact: Share
+    exact: Share | None
     per_class: tuple[LabelScores, ...]
     n: int
 
@@ -84,16 +84,16 @@ class MultiLabelScores:
             [
                 row.name,
                 str(row.positives),
-                "–" if row.average_precision is None else str(row.average_precision),
-                "–" if row.f1 is None else str(row.f1),
+                share_in_words(row.average_precision),
+                share_in_words(row.f1),
             ]
             for row in self.per_class
         ]
         return ["class", "images", "average precision", "F1"], rows
 
     @property
-    def totals(self) -> dict[str, Share]:
-        """Name of a metric → value."""
+    def totals(self) -> dict[str, Share | None]:
+        """Name of a metric → value; None where no image has what it needs."""
         return {
             "mean average precision": self.mean_average_precision,
             "micro F1": self.micro_f1,
@@ -102,8 +102,13 @@ class MultiLabelScores:
         }
 
     def __str__(self) -> str:
-        lines = [f"{name}: {share}" for name, share in self.totals.items()]
+        lines = [f"{name}: {share_in_words(share)}" for name, share in self.totals.items()]
         return "\n".join([text_table(*self.table), "", *lines])
+
+
+def share_in_words(share: Share | None) -> str:
+    """A metric with its interval; a dash for None."""
+    return "–" if share is None else str(share)
 
 
 def multi_label_scores(
@@ -162,7 +167,8 @@ def multi_label_scores(
     precision = np.stack([_average_precision(true[:, k], p[:, k], weights * known[:, k]) for k in range(len(names))], 1)
     has_images = true.any(axis=0)
     whole = known.all(axis=1)
-    exact = (weights[:, whole] @ (shown == true)[whole].all(axis=1)) / np.maximum(weights[:, whole].sum(axis=1), 1)
+    with np.errstate(invalid="ignore"):  # NaN in a draw without such an image
+        exact = (weights[:, whole] @ (shown == true)[whole].all(axis=1)) / weights[:, whole].sum(axis=1)
     rows = [
         LabelScores(
             name,
@@ -177,7 +183,7 @@ def multi_label_scores(
         _share(_mean_of_known(precision[:, has_images])),
         _share(_f1(tp.sum(axis=1), fp.sum(axis=1), fn.sum(axis=1))),
         _share(f1[:, has_images].mean(axis=1)),
-        _share(exact),
+        _share(exact) if whole.any() else None,
         tuple(rows),
         len(y),
     )
@@ -232,6 +238,7 @@ def _mean_of_known(values: np.ndarray) -> np.ndarray:
 
 
 def _share(values: np.ndarray) -> Share:
-    """The first value, with the interval of the others."""
-    low, high = np.nanquantile(values[1:] if len(values) > 1 else values, (LEVEL / 2, 1 - LEVEL / 2))
+    """The first value, with the interval of the others; draws with NaN are left out."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    low, high = np.quantile(drawn if len(drawn) else values[:1], (LEVEL / 2, 1 - LEVEL / 2))
     return Share(float(values[0]), float(low), float(high))

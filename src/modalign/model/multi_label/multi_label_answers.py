@@ -164,7 +164,7 @@ class MultiLabelEvaluation:
         """Return the metrics as JSON values."""
         return {
             "n": self.scores.n,
-            **{name.replace(" ", "_"): vars(share) for name, share in self.scores.totals.items()},
+            **{name.replace(" ", "_"): share and vars(share) for name, share in self.scores.totals.items()},
             "per_class": [
                 {
                     "name": row.name,

@@ -130,5 +130,5 @@ def _quality(model: OneAgainstRest) -> dict[str, Any] | None:
         return None
     judged = (held.labels != UNKNOWN).any(axis=1)
     scores = multi_label_scores(held.labels[judged], held.margins[judged], answers=held.answers[judged])
-    totals = {name.replace(" ", "_"): asdict(share) for name, share in scores.totals.items()}
+    totals = {name.replace(" ", "_"): share and asdict(share) for name, share in scores.totals.items()}
     return {"of": "out-of-fold predictions", "images": scores.n, **totals}

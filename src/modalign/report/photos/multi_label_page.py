@@ -8,7 +8,7 @@ from pathlib import Path
 from modalign.core.record import versions
 from modalign.data.items import Items
 from modalign.evaluate.metrics import percent
-from modalign.evaluate.multi_label_metrics import Share
+from modalign.evaluate.multi_label_metrics import MultiLabelScores, Share
 from modalign.model.multi_label.multi_label_answers import MultiLabelEvaluation
 from modalign.model.multi_label.multi_label_classifier import MultiLabelClassifier
 from modalign.report.page import Page
@@ -39,12 +39,12 @@ def save_multi_label_page(
     scores, names = result.scores, classifier.class_names
     page = Page(
         f"{classifier.model.method.title} on {count(len(names), 'class', 'classes')}, several per image",
-        f"The set of classes is exactly right for {percent(scores.exact.value)} % of {count(scores.n, 'image')}. "
-        "Average precision measures how well images that show a class are ranked before others; F1 measures the answers"
-        " at the threshold of the class.",
+        f"{_exact(scores)} Average precision measures how well images that show a class are ranked before others; F1 "
+        "measures the answers at the threshold of the class.",
         facts=[
             (f"{percent(share.value)} %", f"{name} ({percent(share.low)} to {percent(share.high)})")
             for name, share in scores.totals.items()
+            if share is not None
         ],
         record=record_of_sets(classifier),
     )
@@ -71,6 +71,13 @@ def save_multi_label_page(
     if notes := paragraphs(result.notes):
         page.section("Notes", notes)
     return page.save(path)
+
+
+def _exact(scores: MultiLabelScores) -> str:
+    """Return how many sets are exactly right, as a sentence."""
+    if scores.exact is None:
+        return "No image has a known label for every class, so that exactly right sets cannot be counted."
+    return f"The set of classes is exactly right for {percent(scores.exact.value)} % of {count(scores.n, 'image')}."
 
 
 def _cell(share: Share | None) -> TableCell:

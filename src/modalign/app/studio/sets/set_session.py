@@ -189,4 +189,4 @@ class SetSession(Session):
 
 def _entries(scores: MultiLabelScores) -> dict[str, Any]:
     return {"n": scores.n, "map": vars(scores.mean_average_precision), "f1": vars(scores.micro_f1),
-            "exact": vars(scores.exact)}  # fmt: skip
+            "exact": scores.exact and vars(scores.exact)}  # fmt: skip

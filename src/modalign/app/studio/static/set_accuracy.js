@@ -26,7 +26,7 @@ function result(state, ask) {
   } else {
     section.append(
       el("p", { class: "big" }, el("strong", {}, percent(sets.map.value)), el("span", {}, `mean average precision, 95 % interval ${range(sets.map)}, ${count(sets.n, "image")}`)),
-      el("p", {}, `F1 of all answers: ${percent(sets.f1.value)} (${range(sets.f1)}). Sets that are exactly right: ${percent(sets.exact.value)} (${range(sets.exact)}).`));
+      el("p", {}, `F1 of all answers: ${percent(sets.f1.value)} (${range(sets.f1)}). Sets that are exactly right: ${sets.exact ? `${percent(sets.exact.value)} (${range(sets.exact)})` : "–"}.`));
     if (before) section.append(el("p", {}, `Before any label the mean average precision was ${percent(before.map.value)} and F1 ${percent(before.f1.value)} on the same images.`));
   }
   section.append(el("p", { class: "muted" }, `Every fifth image that is asked for belongs to the exam: ${count(state.counts.reserved, "image")} drawn at random, never learned from. ` +
