@@ -344,6 +344,21 @@ def test_arrays_that_do_not_fit_are_refused_once(tmp_path: Path, changed: dict[s
     assert str(told.value).count("own.npz") == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"templates": ["a photo"]}, r"^Expected a template with \{\} once.*'a photo'"),
+        ({"hyperparameters": {"hpt": {"structures": "no.json"}}}, r"^Expected a JSON file of structures, 'no.json'"),
+    ],
+)
+def test_sentences_and_structures_are_checked_before_the_encoder_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], expected: str
+) -> None:
+    monkeypatch.setattr(BenchmarkPlan, "open", lambda _: pytest.fail("the data were opened"))
+    with pytest.raises(InputError, match=expected):
+        run_benchmark("digits", methods=["hpt"], **given)
+
+
 def _run(template: BenchmarkRun, dataset: str, part: str, seed: int, hits: int) -> BenchmarkRun:
     run = replace(template.run, seed=seed, accuracy=proportion(hits, 100), correct=np.zeros(100, dtype=bool))
     return replace(template, dataset=dataset, part=part, run=run)

@@ -179,7 +179,7 @@ def read_structures(file: str | Path, class_names: Sequence[str]) -> list[list[S
     Relationships`` and ``Entity-to-Attribute Relationships``. Source: Wang et al., Learning Hierarchical Prompt with
     Structured Linguistic Knowledge for Vision-Language Models, AAAI 2024.
     """
-    found = _by_class(file, class_names)
+    found = _by_class(file, class_names, "structures")
     result = []
     for name, graphs in zip(class_names, found, strict=True):
         if not isinstance(graphs, list) or not graphs:
@@ -221,24 +221,26 @@ def _place(file: str | Path | Mapping[str, Any]) -> str:
     return "the given mapping" if isinstance(file, Mapping) else f"'{file}'"
 
 
-def _read(file: str | Path | Mapping[str, Any]) -> Any:
+def _read(file: str | Path | Mapping[str, Any], kind: str = "descriptions") -> Any:
     if isinstance(file, Mapping):
         return file
     if not isinstance(file, (str, Path)):
-        raise InputError(f"Expected {argument('descriptions')} as a JSON file or a mapping, got {type(file).__name__}.")
-    return read_json(file, "a JSON file of descriptions")
+        raise InputError(f"Expected {argument(kind)} as a JSON file or a mapping, got {type(file).__name__}.")
+    return read_json(file, f"a JSON file of {kind}")
 
 
-def _by_class(file: str | Path | Mapping[str, Any], class_names: Sequence[str]) -> list[Any]:
+def _by_class(
+    file: str | Path | Mapping[str, Any], class_names: Sequence[str], kind: str = "descriptions"
+) -> list[Any]:
     """The value of every class in a JSON object keyed by class name."""
-    content = _read(file)
+    content = _read(file, kind)
     if not isinstance(content, Mapping):
-        raise InputError(f"Expected an object class name → descriptions in {_place(file)}, got {_shape(content)}.")
+        raise InputError(f"Expected an object class name → {kind} in {_place(file)}, got {_shape(content)}.")
     matched = match_names(class_names, content, plural=True)
     missing = [name for name in class_names if name not in matched]
     if missing:
         raise InputError(
-            f"Expected descriptions of all {len(class_names)} classes in {_place(file)}, got none of {quoted(missing)}."
+            f"Expected {kind} of all {len(class_names)} classes in {_place(file)}, got none of {quoted(missing)}."
             + did_you_mean(missing[0], content)
         )
     return [content[matched[name]] for name in class_names]

@@ -12,6 +12,7 @@ from modalign.core.arguments.argument_types import checked_arguments
 from modalign.core.errors import InputError, UnknownNameError, options_of_method, require_some
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
+from modalign.data.text.descriptions import read_structures, resolve_templates
 from modalign.evaluate.benchmark.benchmark_grid import BenchmarkCell, BenchmarkGrid, BenchmarkPlan
 from modalign.evaluate.benchmark.benchmark_notes import all_names, benchmark_notes, reasons_in_words
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
@@ -157,7 +158,7 @@ def run_benchmark(
         encoder=encoder if given.of_vectors else encoder or "tiny",
         clip_encoder=clip_encoder,
         device=device,
-        templates=None if templates is None else tuple(templates),
+        templates=None if templates is None else resolve_templates(templates),
         descriptions=None if descriptions is None else os.path.abspath(descriptions),
         settings=settings,
         hyperparameters=hyperparameters,
@@ -243,6 +244,8 @@ def _method_names(methods: str | Sequence[str], hyperparameters: Mapping[str, Ma
     for name in names:
         with options_of_method(name):
             check_parameters(method_class(name)(**hyperparameters.get(name, {})))
+        if (file := hyperparameters.get(name, {}).get("structures")) is not None:
+            read_structures(file, ())  # whose classes are compared with the data later
     return list(dict.fromkeys(names))
 
 
