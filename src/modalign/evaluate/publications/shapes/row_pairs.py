@@ -11,6 +11,7 @@ import numpy as np
 
 from modalign.data.digit_shifts import DIGIT_SHIFTS, shown_digits
 from modalign.evaluate.benchmark.benchmark_records import BenchmarkRun
+from modalign.evaluate.comparison.findings import REFERENCE
 from modalign.evaluate.paired import Comparison
 from modalign.evaluate.publications.bench_commands import assignment, encoder_parts
 from modalign.evaluate.publications.paper_settings import paper_settings
@@ -19,6 +20,7 @@ from modalign.evaluate.publications.shapes.row_claims import PARTS, SOURCE, TARG
 from modalign.methods import method_class
 from modalign.methods.contract.parameters import parameters
 
+_Tested = tuple[int, tuple[str, ...]]  # seed, fingerprints of the test images
 _OF_A_RUN = {"random_state", "structures", "spaces"}  # hyper-parameters that differ between runs of one row
 
 
@@ -39,6 +41,8 @@ class RowPair:
         Means of ``first`` and ``second`` times this are accuracies.
     changes : tuple of str
         Hyper-parameters of the rows that differ from the settings, such as ``"fair.epochs=2"``.
+    below : tuple of str
+        Names of the rows that are less accurate than zero-shot, where that was run too.
     """
 
     claim: RowClaim
@@ -47,6 +51,7 @@ class RowPair:
     seeds: int
     scale: float
     changes: tuple[str, ...]
+    below: tuple[str, ...]
 
     def in_points(self, comparison: Comparison) -> Comparison:
         """The comparison of ``first`` and ``second`` as one of accuracies."""
@@ -82,6 +87,7 @@ def pair_rows(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> list[R
 def _pairs_of(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> list[RowPair]:
     ones, others = (_by_changes(_of_encoders(runs, row, encoder), row) for row in (claim.first, claim.second))
     ablation = claim.first.method == claim.second.method  # all else is equal
+    zero_shot = _zero_shot(runs, claim, encoder)
     found = []
     for (of_one, one), (of_other, other) in product(ones.items(), others.items()):
         if ablation and of_one != of_other:
@@ -90,8 +96,16 @@ def _pairs_of(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> list[R
         if seeds := [key for key in first if key in second]:
             a, b = (np.mean([side[key].right for key in seeds], axis=0) for side in (first, second))
             changes = tuple(dict.fromkeys(of_one + of_other))
-            found.append(RowPair(claim, a, b, len(seeds), first[seeds[0]].scale, changes))
+            usual = np.mean([zero_shot[key].right for key in seeds]) if all(key in zero_shot for key in seeds) else 0.0
+            below = tuple(row.name for row, own in ((claim.first, a), (claim.second, b)) if own.mean() < usual)
+            found.append(RowPair(claim, a, b, len(seeds), first[seeds[0]].scale, changes, below))
     return found
+
+
+def _zero_shot(runs: list[BenchmarkRun], claim: RowClaim, encoder: str) -> dict[_Tested, _Answers]:
+    """Zero-shot answers on what a claim compares."""
+    row = replace(claim.first, method=REFERENCE, changes=(), shots=0, per_class=None, images="clip")
+    return _answers([run for run in _of_encoders(runs, row, encoder) if _is_of(run, row)], claim.metric)
 
 
 def _of_encoders(runs: list[BenchmarkRun], row: TableRow, encoder: str) -> list[BenchmarkRun]:
@@ -118,8 +132,8 @@ def _by_changes(runs: list[BenchmarkRun], row: TableRow) -> dict[tuple[str, ...]
     return found
 
 
-def _answers(runs: list[BenchmarkRun], compared: str) -> dict[tuple[int, tuple[str, ...]], _Answers]:
-    """(seed, fingerprints of the test images) → right answers on the parts that a claim compares."""
+def _answers(runs: list[BenchmarkRun], compared: str) -> dict[_Tested, _Answers]:
+    """Right answers on the parts that a claim compares."""
     by_seed: dict[int, dict[str, BenchmarkRun]] = {}
     for run in runs:
         by_seed.setdefault(run.run.seed, {})[run.part] = run

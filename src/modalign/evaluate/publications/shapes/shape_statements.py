@@ -40,6 +40,8 @@ class ShapeStatement:
         First minus second on the test images.
     changes : tuple of str, default=()
         Hyper-parameters of the rows that differ from the settings, such as ``"fair.epochs=2"``.
+    below : tuple of str, default=()
+        Names of the rows that are less accurate than zero-shot, where that was run too.
     """
 
     claim: RowClaim
@@ -50,6 +52,7 @@ class ShapeStatement:
     seeds: int
     comparison: Comparison
     changes: tuple[str, ...] = ()
+    below: tuple[str, ...] = ()
 
     @property
     def printed(self) -> float:
@@ -93,8 +96,9 @@ class ShapeStatement:
         """As a row of a table: claim, protocol, printed and own difference, interval, verdict."""
         own = self.comparison
         equal = " (equal)" if own.low == own.difference == own.high == 0 else ""
+        weak = f" ({' and '.join(self.below)} below zero-shot)" if self.below else ""
         return [self.sentence, self.tested, signed(self.printed / 100), signed(own.difference), own.interval,
-                self.verdict + equal]  # fmt: skip
+                self.verdict + equal + weak]  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -102,7 +106,7 @@ class ShapeStatement:
         return {
             "first": self.claim.first.name, "second": self.claim.second.name, "metric": self.claim.metric,
             "protocol": self.tested, "dataset": self.dataset, "encoder": self.encoder, "prompts": self.prompts,
-            "settings": self.settings, "changes": list(self.changes),
+            "settings": self.settings, "changes": list(self.changes), "below_zero_shot": list(self.below),
             "seeds": self.seeds, "printed": self.printed / 100, "difference": own.difference, "low": own.low,
             "high": own.high, "verdict": self.verdict,
         }  # fmt: skip
@@ -156,7 +160,7 @@ class OwnShapes:
             pairs = [pair for claim in claims for pair in pair_rows(runs, claim, place[1])]
             compared = compare_pairs([(pair.first, pair.second) for pair in pairs])
             found += [
-                ShapeStatement(pair.claim, *place, pair.seeds, pair.in_points(comparison), pair.changes)
+                ShapeStatement(pair.claim, *place, pair.seeds, pair.in_points(comparison), pair.changes, pair.below)
                 for pair, comparison in zip(pairs, compared, strict=True)
             ]
         return found
