@@ -145,6 +145,21 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
         422,
         "Unknown parameter 'rejct'; did you mean 'reject'",
     ),
+    "another spelling": (
+        {"params": {"Reject": 0.5}, "content": b"x", "headers": PNG},
+        422,
+        "'Reject'; did you mean 'reject'",
+    ),
+    "a parameter in capitals": (
+        {"params": {"TOP": 3}, "content": b"x", "headers": PNG},
+        422,
+        "Unknown parameter 'TOP'",
+    ),
+    "a parameter twice": (
+        {"params": {"top": [1, 3]}, "content": b"x", "headers": PNG},
+        422,
+        "'top' once, got it 2 times",
+    ),
     "a share that is none": ({"params": {"reject": 1.5}, "content": b"x", "headers": PNG}, 422, "'reject'"),
     "another host": ({"content": b"x", "headers": PNG | {"host": "evil.example"}}, 421, "own address"),
     "another origin": ({"content": b"x", "headers": PNG | {"origin": "http://evil.example"}}, 403, "another site"),

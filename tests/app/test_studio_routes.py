@@ -174,6 +174,13 @@ def test_wrong_requests_get_one_sentence_and_change_nothing(
     assert session.labeling.stamp == 10  # the classes of the start
 
 
+def test_unknown_and_repeated_parameters_of_a_query_are_refused(client: TestClient) -> None:
+    for path in ("next?x=1", "next?By=both", "map?by=zz", "state?known=1&known=2", "export/labels.csv?as=json"):
+        answer = client.get(f"/api/{path}")
+        assert answer.status_code == 422, path
+        assert answer.json()["error"].startswith(("Unknown parameter", "Expected the parameter 'known' once"))
+
+
 def test_writes_are_guarded(session: Session) -> None:
     with TestClient(studio_app(session, Access(port=8321)), base_url="http://127.0.0.1:8321") as client:
         assert client.post("/api/undo").status_code == 403

@@ -16,7 +16,7 @@ from modalign.app.serving.service_models import (
     image_set,
     image_vector,
 )
-from modalign.core.errors import require_known
+from modalign.app.web.query_parameters import CHECKED_QUERY
 from modalign.model.classifier import Classifier
 from modalign.model.multi_label import MultiLabelClassifier
 from modalign.model.predictions import check_top
@@ -51,7 +51,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         504: "The deadline has passed.",
     }.items()
 }
-_KEPT: dict[str, Any] = {"responses": REFUSALS, "openapi_extra": _BODY, "response_model_exclude_none": True}
+_KEPT: dict[str, Any] = {
+    "responses": REFUSALS, "openapi_extra": _BODY, "response_model_exclude_none": True, "dependencies": CHECKED_QUERY,
+}  # fmt: skip
 
 
 class Results(Protocol):
@@ -74,7 +76,6 @@ def add_predict(app: FastAPI, classifier: Classifier, results: Results) -> None:
         reject: float | None = asked_reject,
     ) -> PredictReply:
         """Names and probabilities of images."""
-        require_known("parameter", request.query_params, ("top", "reject"))
         check_top(top, names)
         found = await results(request, "predict", reject)
         return PredictReply(predictions=[image_prediction(name, result, top, reject) for name, result in found])
@@ -88,7 +89,6 @@ def add_predict_sets(app: FastAPI, classifier: MultiLabelClassifier, results: Re
     @app.post("/v1/predict", **_KEPT)
     async def predict(request: Request, top: int = asked_top) -> SetsReply:
         """The classes that images show, and probabilities."""
-        require_known("parameter", request.query_params, ("top",))
         check_top(top, names)
         found = await results(request, "predict")
         return SetsReply(predictions=[image_set(name, result, top, classifier.model) for name, result in found])
@@ -100,7 +100,6 @@ def add_embed(app: FastAPI, classifier: Classifier | MultiLabelClassifier, resul
     @app.post("/v1/embed", **_KEPT)
     async def embed(request: Request) -> EmbedReply:
         """Unit vectors of images."""
-        require_known("parameter", request.query_params, ())
         spec = classifier.encoder.spec
         found = await results(request, "embed")
         return EmbedReply(

@@ -22,6 +22,7 @@ from modalign.app.studio.row_queries import MOST_ROWS, RowQuery, find_rows, row_
 from modalign.app.studio.session import Session
 from modalign.app.studio.sets.set_labeling import SetLabeling
 from modalign.app.web import Access, Guard, error_handlers
+from modalign.app.web.query_parameters import CHECKED_QUERY
 from modalign.core.display import visible
 from modalign.core.errors import InputError
 from modalign.report.style import style_sheet
@@ -98,7 +99,7 @@ def studio_app(session: Session, access: Access) -> ASGIApp:
 
 
 def _add_readers(app: FastAPI, session: Session) -> None:
-    @app.get("/api/state")
+    @app.get("/api/state", dependencies=CHECKED_QUERY)
     def read_state(known: int = -1) -> Any:
         if known == session.version:
             return {"version": known, "jobs": {"fast": session.fast.state(), "slow": session.slow.state()}}
@@ -120,13 +121,13 @@ def _add_readers(app: FastAPI, session: Session) -> None:
         rows = [row for row in body.rows if 0 <= row < len(session.labeling)]
         return JSONResponse({"version": session.version, "entries": row_entries(session, rows)})
 
-    @app.get("/api/next")
+    @app.get("/api/next", dependencies=CHECKED_QUERY)
     def read_next(by: str = "both", count: int = 10) -> Any:
         with session.lock:
             rows = session.next_rows(by, min(max(count, 1), 100))
             return JSONResponse({"version": session.version, "entries": row_entries(session, rows)})
 
-    @app.get("/api/map")
+    @app.get("/api/map", dependencies=CHECKED_QUERY)
     def read_map() -> Any:
         with session.lock:
             found = session.positions
@@ -185,7 +186,7 @@ def _label(labeling: Labeling, body: _LabelBody) -> int:
 
 
 def _add_exports(app: FastAPI, session: Session) -> None:
-    @app.get("/api/export/{name}")
+    @app.get("/api/export/{name}", dependencies=CHECKED_QUERY)
     def read_table(name: str) -> Response:
         if name not in TABLES:
             raise HTTPException(404, "There is no such export.")
