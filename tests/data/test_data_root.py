@@ -17,6 +17,7 @@ from modalign.data.splits import data_root
 from modalign.data.splits.benchmark_sets import open_dataset
 from modalign.data.splits.benchmarks import DATASETS, dataset
 from modalign.data.splits.data_root import DataSetFound, inspect_data_root
+from modalign.evaluate.benchmark.library_sets import LIBRARY_SETS
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +99,10 @@ def test_data_sets_are_listed_with_both_test_lists(capsys: pytest.CaptureFixture
     assert (rows["caltech101"]["test images"], rows["caltech101"]["in VISSL's lists"]) == ("2,465", "6,645")
     assert rows["cifar10"]["classes"] == "10"
     assert rows["ade20k"]["task"] == "segmentation"
+    assert {name: rows[name]["test images"] for name in ("digits", "digits_noise")} == {
+        "digits": "539", "digits_noise": "266",
+    }  # fmt: skip
+    assert set(LIBRARY_SETS) <= set(rows)
 
 
 def test_a_data_set_of_a_root_is_a_source_of_images(root: Path) -> None:

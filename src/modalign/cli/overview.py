@@ -119,14 +119,18 @@ def _encoders() -> Table:
 
 def _datasets() -> Table:
     from modalign.data.splits.benchmark_sets import DATASETS
-    from modalign.data.text.templates import DIGIT_TEMPLATES
+    from modalign.evaluate.benchmark.library_sets import DIGITS, LIBRARY_SETS, TARGETS, open_library_set
     from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS
 
     rows = []
     for d in DATASETS:
         vissl = f"{d.vissl[1]:,}" if d.vissl else ""
         rows.append([d.name, "classification", str(d.n_classes), f"{d.n_test:,}", vissl, d.templates[0], d.license])
-    rows.append(["digits", "classification", "10", "", "", DIGIT_TEMPLATES[0], "CC BY 4.0; in scikit-learn"])
+    for name in LIBRARY_SETS:
+        items, lists, templates = open_library_set(name)
+        n_test = "" if lists is None else f"{len(lists.test):,}"
+        origin = "CC BY 4.0; in scikit-learn" if name in (DIGITS, *TARGETS["domain"]) else "drawn by modalign"
+        rows.append([name, "classification", str(len(items.class_names)), n_test, "", templates[0], origin])
     rows += [
         [s.name, "segmentation", str(s.n_classes), f"{s.n_images:,}", "", "", s.license] for s in SEGMENTATION_SETS
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText, Features
 from modalign.data.items import Items
 from modalign.data.names import distinct
@@ -160,7 +160,10 @@ class BenchmarkSet:
         if len(self.official.train):
             return self.official
         if not self.shot_lists:
-            raise InputError(f"Expected a train list in data set '{self.name}', it has none.")
+            raise InputError(
+                f"Expected a train list in data set '{self.name}', it has none; name a data set with one first in "
+                f"{argument('datasets')}."
+            )
         return replace(self.official, train=self.shot_lists[max(self.shot_lists)])
 
     @property

@@ -136,7 +136,7 @@ def _require_card(folder: Path) -> None:
         siblings = (
             [p.name for p in folder.parent.glob("*/") if (p / FORMAT.file).exists()] if folder.parent.is_dir() else []
         )
-        raise UnknownNameError("model folder", folder.name, siblings)
+        raise UnknownNameError("model folder", folder.name, siblings, f"The whole path is '{folder.absolute()}'.")
     raise InputError(f"Expected a model folder with a '{FORMAT.file}', '{folder}' has none.")
 
 
