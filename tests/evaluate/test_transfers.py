@@ -67,7 +67,7 @@ def test_methods_of_both_kinds_are_tested_on_the_targets() -> None:
 def test_data_sets_of_the_library_are_known_by_name() -> None:
     with pytest.raises(UnknownNameError, match="digits_blurred"):
         BenchmarkSource("digits", ["digits", "digits_blured"])
-    with pytest.raises(InputError, match="Expected a train list in data set 'letters', .*first in datasets=…"):
+    with pytest.raises(InputError, match=r"Expected a train list in data set 'letters', .*first in datasets=…"):
         run_benchmark("digits", methods=["gda"], datasets=["letters"], shots=1, seeds=1)
 
 
