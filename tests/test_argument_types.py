@@ -82,3 +82,10 @@ def test_public_functions_raise_no_errors_of_python(tmp_path) -> None:
                 continue
             with pytest.raises(ma.InputError, match=r"^Expected "):
                 function(**{name: value}, **others)
+
+
+def test_an_array_is_judged_by_the_function_that_reads_it() -> None:
+    X = np.eye(4)
+    for labels in ([10**30, 1, 0, 1], [0, 1, 0, -(10**19)]):
+        with pytest.raises(ma.InputError, match="labels as integers of at most 2147483647, got"):
+            ma.GDA().fit(X, labels)

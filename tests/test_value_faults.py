@@ -37,6 +37,8 @@ FAULTS: dict[str, tuple[Any, Any, str]] = {
     "a stranger": (Body, {"rows": [], "x": 1}, "Expected no top, which is unknown"),
     "long text": (Annotated[str, pydantic.Field(max_length=1)], "bb", "Expected top of at most 1 characters, got 'bb'"),
     "no entry": (Annotated[list[int], pydantic.Field(min_length=1)], [], "Expected top of at least 1 entries, got []"),
+    "no number": (Annotated[float, pydantic.Field(lt=1)], "nan", "Expected top as a number, got 'nan'"),
+    "a long text": (int, "x" * 99, f"Expected top as a whole number, got '{'x' * 60}…'"),
     "another kind": (Annotated[str, pydantic.Field(pattern="a")], "b", "Expected another value for top, got 'b'"),
 }
 

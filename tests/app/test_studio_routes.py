@@ -312,3 +312,19 @@ def test_a_list_of_an_audit_or_a_search_is_shown_in_its_order(folder: Path, tmp_
 def test_a_state_lies_beside_the_images(folder: Path) -> None:
     assert state_folder(folder) == folder.parent / "digits.studio"
     assert json.dumps(str(state_folder(Path("x.zip")))).endswith('x.zip.studio"')
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"{", "Expected the body as a JSON document, got other text"),
+        (b'{"order": "uncertain", "offset": "x"}', "Expected 'offset' as a whole number, got 'x'"),
+        (b'{"rows": [0], "of": "x"}', "Expected 'of' as a whole number, got 'x'"),
+        (b'{"rows": [0, "x"]}', "Expected 'rows.1' as a whole number, got 'x'"),
+    ],
+)
+def test_a_body_of_another_form_is_named_by_its_own_names(body: bytes, sentence: str, client: TestClient) -> None:
+    place = "/api/label" if b"rows" in body else "/api/rows"
+    answer = client.post(place, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith(sentence)

@@ -19,6 +19,7 @@ from modalign.evaluate.benchmark import library_sets
 from modalign.evaluate.benchmark.benchmark import run_benchmark
 from modalign.evaluate.benchmark.benchmark_source import BenchmarkSource
 from modalign.evaluate.benchmark.benchmark_tasks import TaskKey, draw_task
+from modalign.evaluate.comparison.compare import compare
 
 
 @pytest.fixture(autouse=True)
@@ -189,3 +190,14 @@ def test_a_variant_that_spells_its_classes_differently_is_tested_by_their_places
     assert not any("not tested" in note for note in by_default.notes)
     named = run_benchmark(tmp_path, **call, datasets=["source", "letters", "aimed"])
     assert "letters is not tested by domain: it has other classes than source" in named.notes
+
+
+def test_one_template_is_no_sequence_of_characters_and_numbers_may_be_an_array(folder: Path) -> None:
+    call = {"methods": ["zero_shot"], "datasets": ["imagenet"], "seeds": np.array([1])}
+    result = run_benchmark(folder, templates="a {}", shots=np.array([0, 1]), **call)
+    assert [run.templates for run in result.runs] == [("a {}",)]
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        run_benchmark(folder, templates=["a \ud800 {}"], **call)
+    vectors = Features(np.eye(30, 4, dtype=np.float32), labels=np.arange(30) % 3)
+    compared = compare(vectors, text=np.eye(3, 4), methods=["zero_shot"], shots=np.array([0, 1]), seeds=1)
+    assert {run.shots for run in compared.runs} == {0}

@@ -272,7 +272,13 @@ def fault_sentence(name: str, fault: Mapping[str, Any]) -> str:
         return f"Expected {name}, got none"
     if kind == "extra_forbidden":
         return f"Expected no {name}, which is unknown"
-    got = f"got {fault.get('input')!r:.{_MOST_SHOWN}}"
+    value = fault.get("input")
+    shown = repr(value)
+    if len(shown) > _MOST_SHOWN:
+        shown = repr(f"{value[:_MOST_SHOWN]}…") if isinstance(value, str) else f"{shown[:_MOST_SHOWN]}…"
+    got = f"got {shown}"
+    if kind in _FAULT_LIMITS and str(value).strip().lower() in ("nan", "+nan", "-nan"):
+        return f"Expected {name} as a number, {got}"
     if kind in _FAULT_LIMITS:
         return f"Expected {name} {_FAULT_LIMITS[kind].format(**context)}, {got}"
     if kind in ("enum", "literal_error"):

@@ -130,6 +130,15 @@ def places_of(wanted: Sequence[str], names: Sequence[str], expected: str, got: s
     return [place[found[name]] for name in wanted]
 
 
+def as_int64(labels: Any) -> np.ndarray:
+    """Integers that came as Python objects as an array; raise an :class:`InputError` for one of more than 64 bits."""
+    try:
+        return np.array(labels.tolist(), dtype=np.int64)
+    except OverflowError:
+        largest = max(labels.flat, key=abs)
+        raise InputError(f"Expected labels as integers of at most {LARGEST}, got {largest!s:.60}.") from None
+
+
 def is_missing(value: Any) -> bool:
     """Return whether a value is None, NaN or a missing value of pandas."""
     if isinstance(value, np.ndarray):
@@ -157,7 +166,7 @@ def label_indices(labels: object, n: int, class_names: Sequence[str]) -> np.ndar
     if found.dtype.kind == "O" and all(
         isinstance(label, Integral) and not isinstance(label, bool) for label in found.flat
     ):
-        found = found.astype(np.int64)
+        found = as_int64(found)
     if isinstance(labels, (list, tuple)) and any(isinstance(label, bool) for label in labels):
         found = found.astype(bool)  # a list of truth values and numbers
     if found.dtype.kind not in "iu" and found.size:

@@ -60,9 +60,28 @@ def _sentence(request: Request, error: HTTPException) -> str:
 
 async def _refuse_form(request: Request, error: RequestValidationError) -> Response:
     fault = error.errors()[0]
-    place = ".".join(str(part) for part in fault["loc"][1:])  # behind body, query or path
+    if fault["type"] == "json_invalid":
+        return error_reply(422, "Expected the body as a JSON document, got other text; correct it and send it again.")
+    place = ".".join(map(str, _place(fault, error.body)))
     name = f"'{visible(place[:_MOST_SHOWN])}'" if place else "the body"
     return error_reply(422, f"{fault_sentence(name, fault)}; correct it and send the request again.")
+
+
+def _place(fault: Mapping[str, Any], body: Any) -> list[str | int]:
+    """Names and places that lead to a value, without the names of types that pydantic enters for a union."""
+    kind, *parts = fault["loc"]  # body, query or path
+    if kind != "body" or body is None:
+        return parts
+    found = []
+    for part in parts:
+        if isinstance(body, dict) and (part in body or fault["type"] == "missing"):
+            body = body.get(part)
+        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+            body = body[part]
+        else:
+            continue
+        found.append(part)
+    return found
 
 
 async def _leave(request: Request, error: ClientDisconnect) -> Response:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modalign.core.display import is_encodable
 from modalign.core.errors import InputError, UnknownNameError, argument
 from modalign.core.files import read_json
 from modalign.data.indefinite_articles import with_article
@@ -112,6 +113,10 @@ def resolve_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     for template in templates:
         if not isinstance(template, str) or template.count("{}") != 1:
             raise InputError(f"Expected a template with {{}} once, where the class name goes, got {template!r}.")
+        if not is_encodable(template):
+            raise InputError(
+                f"Expected templates that UTF-8 can hold, got {template!r:.60}, which has half of a surrogate pair."
+            )
     if not templates:
         raise InputError("Expected at least one template, got none.")
     return tuple(templates)

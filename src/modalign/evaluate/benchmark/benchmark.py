@@ -58,7 +58,7 @@ def run_benchmark(
     seeds: int | Sequence[int] = 3,
     encoder: str | None = None,
     clip_encoder: str | None = None,
-    templates: Sequence[str] | None = None,
+    templates: str | Sequence[str] | None = None,
     descriptions: str | Path | None = None,
     settings: str = "default",
     hyperparameters: Mapping[str, Mapping[str, Any]] | None = None,
@@ -98,8 +98,9 @@ def run_benchmark(
         With two, ``"dinov2+clip"``, methods that take both spaces get both, and the others that of the class text.
     clip_encoder : str, optional
         Encoder of the class text where ``encoder`` has no text tower.
-    templates : sequence of str, optional
-        Sentences with ``{}`` for the class name. Default: the published ones of each data set.
+    templates : str or sequence of str, optional
+        Sentences with ``{}`` for the class name, or the name of a set of them. Default: the published ones of each data
+        set.
     descriptions : str or Path, optional
         Sentences of a language model, in place of the published ones or in addition to ``templates``: a JSON file, or a
         folder with one per data set, such as CuPL's or HPT's, whose structures DAM uses; see

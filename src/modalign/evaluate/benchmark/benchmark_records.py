@@ -94,7 +94,10 @@ class BenchmarkRun:
         """Parse the result of :meth:`to_json`; a ValueError, KeyError or TypeError for other lines."""
         content = parse_entries(line, _FAMILY, _VERSION)
         run = Run.from_json(json.dumps(content["run"]))
-        return cls(**content | {"run": run, "templates": tuple(content.get("templates", ()))})
+        templates = content.get("templates", [])
+        if not isinstance(templates, list):
+            raise TypeError("templates is not a list")
+        return cls(**content | {"run": run, "templates": tuple(templates)})
 
 
 def append_benchmark_run(path: str | Path, run: BenchmarkRun) -> None:

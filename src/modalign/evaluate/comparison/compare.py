@@ -12,6 +12,7 @@ import numpy as np
 
 from modalign.core.errors import InputError, UnknownNameError, argument, require_some
 from modalign.core.features import UNLABELED
+from modalign.core.labels import as_objects
 from modalign.core.progress import track
 from modalign.core.randomness import require_seeds
 from modalign.core.record import versions
@@ -124,7 +125,7 @@ def compare(
     started = time.perf_counter()
     draws = tuple(range(1, seeds + 1)) if isinstance(seeds, int) else tuple(seeds)
     methods = (methods,) if isinstance(methods, str) else methods
-    shots = (shots,) if isinstance(shots, (str, int)) else shots
+    shots = (shots,) if isinstance(shots, (str, int)) else tuple(as_objects(shots))
     settings = _checked(methods, shots, draws, hyperparameters, record)
     if jobs < 1:
         raise InputError(f"Expected jobs to be at least 1, got {jobs}.")

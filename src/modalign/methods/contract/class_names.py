@@ -16,7 +16,7 @@ from torch import Tensor
 
 from modalign.core.arrays import as_numpy
 from modalign.core.errors import InputError, argument
-from modalign.core.labels import UNLABELED, check_names, is_missing, places_of, require_encodable
+from modalign.core.labels import UNLABELED, as_int64, check_names, is_missing, places_of, require_encodable
 from modalign.core.name_matching import did_you_mean, match_names, numeral, quoted
 
 
@@ -241,7 +241,7 @@ def _of_one_kind(labels: np.ndarray) -> np.ndarray:
     truth = (bool, np.bool_)
     for kind, dtype in ((str, np.str_), (truth, np.bool_), (Integral, np.int64), (Real, np.float64)):
         if all(isinstance(label, kind) and (kind is truth or not isinstance(label, bool)) for label in labels):
-            return np.array(labels.tolist(), dtype=dtype)
+            return as_int64(labels) if kind is Integral else np.array(labels.tolist(), dtype=dtype)
     found = " and ".join(sorted({type(label).__name__ for label in labels}))
     raise InputError(f"Expected labels of one kind, integers or class names, got {found}.")
 
