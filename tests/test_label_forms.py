@@ -114,3 +114,12 @@ def test_named_columns_of_labels_that_are_no_class_are_refused(frame):
 def test_columns_of_labels_with_one_name_are_refused():
     with pytest.raises(ma.InputError, match="the columns of labels once, got 'x' twice"):
         label_matrix(pd.DataFrame([[0, 1], [1, 0]], columns=["x", "x"]))
+
+
+@pytest.mark.parametrize("frame", [pl.DataFrame, pd.DataFrame])
+def test_a_column_of_vectors_is_read_and_its_data_frame_is_told_so(frame):
+    given = frame({"vector": X.tolist()})
+    found, expected = (ma.GDA().fit(V, Y, validation=(X, Y)).predict_proba(V) for V in (given["vector"], X))
+    assert found == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(ma.InputError, match=r"number in each cell.*give the column of vectors itself"):
+        ma.GDA().fit(given, Y)

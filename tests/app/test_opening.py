@@ -44,6 +44,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "one class": ({"classes": ["a"]}, "class"),
     "half of a surrogate pair": ({"classes": ["a", "b\ud800"]}, "UTF-8"),
     "a long name": ({"classes": ["a", "b" * 201]}, "1 to 200 characters"),
+    "a name without a visible character": ({"classes": ["a", "\u200b"]}, "non-empty text|none that is visible"),
     "two spellings of a name": ({"classes": ["a b", "A  B"]}, "is the class 'a b'"),
     "a model that does not exist": ({"model": Path("nope")}, "nope"),
     "a template that is not one": ({"templates": ("nothing",)}, "a template with"),
@@ -60,7 +61,9 @@ def test_a_session_that_is_refused_leaves_no_folder(case: str, tmp_path: Path, o
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("entries", [{"exam_limit": "abc"}, {"exam_limit": 5}, {"seed": "a"}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "entries", [{"exam_limit": "abc"}, {"exam_limit": 5}, {"seed": "a"}, {"seed": -1}, {"seed": True}]
+)
 def test_settings_of_another_form_are_refused(
     entries: dict[str, object], digits: Items, tmp_path: Path, own_cache: None
 ) -> None:

@@ -115,6 +115,11 @@ def _of_objects(array: np.ndarray, what: str, given: Any) -> np.ndarray:
             continue
         if entry is None or type(entry).__name__ in ("NAType", "NaTType"):
             raise InputError(f"Expected finite numbers in {what}, got {entry} in row {place[0]}; NaN is none either.")
+        if array.ndim == 2 and isinstance(entry, (np.ndarray, list, tuple)):
+            raise InputTypeError(
+                f"Expected {what} with a number in each cell, got {type(entry).__name__} in row {place[0]}; give the "
+                "column of vectors itself in place of the data frame."
+            )
         raise InputTypeError(
             f"Expected {what} of real numbers, got {type(entry).__name__} in row {place[0]}; the argument must be an "
             "array without strings or other entries that are not a number."

@@ -10,7 +10,7 @@ import numpy as np
 from modalign.core.arrays import as_numpy
 from modalign.core.errors import InputError
 from modalign.core.labels import as_objects, check_names, places_of, require_encodable
-from modalign.core.name_matching import quoted
+from modalign.core.name_matching import is_blank, quoted
 
 ABSENT, PRESENT, UNKNOWN = 0, 1, -1
 SEPARATORS = ";|"
@@ -113,9 +113,14 @@ def _is_set(row: object) -> bool:
 
 def _of_sets(rows: list[Any], names: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
     for row in rows:
-        if not _is_set(row) or not all(isinstance(name, str) and name.strip() for name in row or ()):
+        if not _is_set(row) or not all(isinstance(name, str) and not is_blank(name) for name in row or ()):
             raise InputError(f"Expected a set of class names for every image, or None, got {row!r:.60}.")
     occurring = _distinct(rows)
+    if not names and _is_matrix_of_text(rows, occurring):
+        raise InputError(
+            "Expected labels as a matrix of numbers 0, 1 and -1, got these numbers as text; convert them to int, or "
+            "give sets where they are names of classes."
+        )
     require_encodable(occurring, "labels")
     names = names or tuple(sorted(occurring))
     _refuse_unknown([name for name in occurring if name not in names], names)
@@ -132,6 +137,12 @@ def _of_sets(rows: list[Any], names: tuple[str, ...]) -> tuple[np.ndarray, tuple
 def _refuse_unknown(unknown: Sequence[str], names: Sequence[str]) -> None:
     if unknown:
         raise InputError(f"Expected labels among the {len(names)} class names, got {quoted(unknown, 3)}.")
+
+
+def _is_matrix_of_text(rows: Sequence[Any], occurring: Iterable[str]) -> bool:
+    """Whether rows of one length, two at least, hold the entries of a matrix as text."""
+    lengths = {len(row) if isinstance(row, (list, tuple)) else 0 for row in rows}
+    return len(lengths) == 1 and min(lengths) > 1 and {str(v) for v in (ABSENT, PRESENT, UNKNOWN)}.issuperset(occurring)
 
 
 def _distinct(rows: Iterable[Any]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from modalign.core.arrays import as_numpy
 from modalign.core.display import is_encodable
 from modalign.core.errors import InputError, argument
-from modalign.core.name_matching import did_you_mean, match_names, quoted
+from modalign.core.name_matching import did_you_mean, is_blank, match_names, quoted
 
 UNLABELED = -1
 LARGEST = 2**31 - 1  # label; arrays of counts have an entry for each smaller one
@@ -80,7 +80,7 @@ def check_names(names: object, what: str) -> tuple[str, ...]:
         raise InputError(f"Expected {what} to be a list of class names, got {type(names).__name__} {names!r:.60}.")
     found = tuple(as_objects(names))
     for name in found:
-        if not isinstance(name, str) or not name.strip():
+        if not isinstance(name, str) or is_blank(name):
             raise InputError(f"Expected every class name in {what} to be non-empty text, got {name!r}.")
     require_encodable(found, what)
     if len(set(found)) < len(found):

@@ -36,6 +36,11 @@ def normalize(name: str) -> str:
     return " ".join(re.sub(r"[_\-\s]+", " ", folded).split())
 
 
+def is_blank(name: str) -> bool:
+    """Return whether a name has no visible character, only white space, controls and characters without width."""
+    return all(unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp") for character in name)
+
+
 def numeral(text: str) -> int | None:
     """Return the integer that ``text`` represents with up to 18 digits, or None."""
     digits = text.strip()

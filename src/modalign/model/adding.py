@@ -14,7 +14,7 @@ from modalign.core.display import n_images
 from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText, Quarantined
 from modalign.core.labels import require_encodable
-from modalign.core.name_matching import quoted, spelling_key
+from modalign.core.name_matching import is_blank, quoted, spelling_key
 from modalign.core.renaming import stacklevel_outside
 from modalign.data.copies import content_hash
 from modalign.data.items import Items, load_items
@@ -182,7 +182,7 @@ def _of_others(model: Classifier, name: str, check: Any, given: frozenset[str]) 
 
 def _all_sentences(model: Classifier, name: str, sentences: Sequence[str] | None) -> list[list[str]]:
     """Return the sentences of the fitted classes and of the new one, by the same templates."""
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or is_blank(name):
         raise InputError(f"Expected the name of a class, got {name!r:.60}.")
     require_encodable([name], argument("name"))
     if spelling_key(name) in map(spelling_key, model.class_names):

@@ -13,7 +13,7 @@ from modalign.app.studio.label_state import NONE, ClassOf, LabelState, last_undo
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED
 from modalign.core.labels import require_encodable
-from modalign.core.name_matching import normalize
+from modalign.core.name_matching import is_blank, normalize
 
 NO_CLASS = -2
 """In arrays of labels, the label :data:`~modalign.app.studio.label_state.NONE`."""
@@ -238,8 +238,9 @@ def checked_name(name: str, others: Iterable[str]) -> str:
     """
     name = " ".join(name.split())
     require_encodable([name], "the studio")
-    if not name or len(name) > MOST_NAME:
-        raise InputError(f"Expected a class name of 1 to {MOST_NAME} characters, got {len(name)}.")
+    if is_blank(name) or len(name) > MOST_NAME:
+        got = "none that is visible" if is_blank(name) else len(name)
+        raise InputError(f"Expected a class name of 1 to {MOST_NAME} characters, got {got}.")
     same = next((other for other in others if normalize(other) == normalize(name)), None)
     if same is not None:
         raise InputError(f"Expected a new class name, got '{name}', which is the class '{same}'.")

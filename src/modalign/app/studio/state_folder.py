@@ -64,4 +64,4 @@ def _is_kept(entries: object) -> bool:
         return False
     limit, seed = entries["exam_limit"], entries["seed"]
     is_limit = isinstance(limit, str) and re.fullmatch(r"[0-9]{1,20}", limit) is not None and int(limit) < 2**64
-    return is_limit and isinstance(seed, int) and seed >= 0
+    return is_limit and type(seed) is int and seed >= 0

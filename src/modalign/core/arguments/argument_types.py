@@ -11,15 +11,12 @@ from functools import cache, wraps
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from numpy.typing import ArrayLike
-
 from modalign.core.errors import InputError, ModalignError, argument
 
 P = ParamSpec("P")
 R = TypeVar("R")
 SHOWN = 1000  # elements of a sequence whose types are looked at
 _NUMBERS: dict[Any, Any] = {int: Integral, float: Real}
-_OF_ARRAY_LIKE = frozenset(get_args(ArrayLike))  # nearly every value fits it, which its functions judge themselves
 _FAILURES = (TypeError, ValueError, AttributeError, LookupError, OverflowError, RuntimeError)
 
 
@@ -119,11 +116,19 @@ def _words(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
+@cache
+def _of_array_like() -> frozenset[Any]:
+    """The choices of ``ArrayLike``, which nearly every value fits; the functions that read an array judge it."""
+    from numpy.typing import ArrayLike  # which importing the library does not load
+
+    return frozenset(get_args(ArrayLike))
+
+
 def _fits(value: Any, annotation: Any) -> bool:
     """Whether a value has the annotated type, as far as that can be told; NumPy scalars are numbers."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return set(parts) >= _OF_ARRAY_LIKE or any(_fits(value, choice) for choice in parts)
+        return set(parts) >= _of_array_like() or any(_fits(value, choice) for choice in parts)
     if origin is Annotated:
         return _fits(value, parts[0])
     if origin is Literal:

@@ -17,7 +17,7 @@ from torch import Tensor
 from modalign.core.arrays import as_numpy
 from modalign.core.errors import InputError, argument
 from modalign.core.labels import UNLABELED, as_int64, check_names, is_missing, places_of, require_encodable
-from modalign.core.name_matching import did_you_mean, match_names, numeral, quoted
+from modalign.core.name_matching import did_you_mean, is_blank, match_names, numeral, quoted
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def read_labels(y: Any, n: int, rows: str = "per row of X") -> np.ndarray:
             )
     if labels.dtype.kind in "OT":
         labels = _of_one_kind(labels)
-    if labels.dtype.kind == "U" and (blank := [i for i, label in enumerate(labels.tolist()) if not label.strip()]):
+    if labels.dtype.kind == "U" and (blank := [i for i, label in enumerate(labels.tolist()) if is_blank(label)]):
         raise InputError(
             f"Expected a class name {rows}, got blank text at {blank[0]} (counted from 0); leave images "
             "without a label out."
