@@ -62,6 +62,14 @@ def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatc
     assert load_items(tmp_path).ids == expected
 
 
+def test_paths_of_a_list_may_begin_at_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    items = load_items(["~/x.png"])
+    assert (items.ids, items.read(0)) == (("x.png",), (tmp_path / "x.png").read_bytes())
+
+
 def test_a_flat_folder_is_unlabeled(tmp_path: Path) -> None:
     items = load_items(write(tmp_path, "2.jpg", "1.jpg"))
     assert items.ids == ("1.jpg", "2.jpg")

@@ -451,6 +451,13 @@ def test_a_file_without_runs_is_not_taken_for_a_record(vectors: Path, tmp_path: 
     assert notes.read_text() == '{"settings": 1}'
 
 
+def test_a_new_record_ends_in_jsonl(vectors: Path, tmp_path: Path) -> None:
+    for name in ("z.csv", "z"):
+        with pytest.raises(InputError, match=rf"^Expected record=… to end in .jsonl, .*{name}'\.$"):
+            run_benchmark(vectors, methods="zero_shot", record=tmp_path / name)
+        assert not (tmp_path / name).exists()
+
+
 def test_the_command_prints_a_table_and_writes_a_page(vectors: Path, tmp_path: Path) -> None:
     page = tmp_path / "bench.html"
     arguments = ["bench", str(vectors), "--methods", "zero_shot,gda", "--shots", "1,2", "--seeds", "2"]

@@ -38,7 +38,10 @@ def bench(
     shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
+        str | None,
+        typer.Option(
+            "--encoder", "-e", help="For images: tiny (default), a local folder, a hub name, or two joined as a+b."
+        ),
     ] = None,
     clip_encoder: Annotated[
         str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")

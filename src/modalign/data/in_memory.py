@@ -11,7 +11,7 @@ from PIL import Image
 
 from modalign.core.errors import InputError
 from modalign.core.features import UNLABELED, Features
-from modalign.core.files import path_error, require_path
+from modalign.core.files import local_path, path_error, require_path
 from modalign.data.blobs import BytesBlob, FileBlob, ImageBlob, find_image
 from modalign.data.folders import divide_by_folders
 from modalign.data.inventory import Listing, printable
@@ -38,6 +38,7 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
             "Expected images as a folder, table, archive, list of paths or pictures, or a uint8 array "
             f"(n, H, W, 3), got {type(source).__name__}."
         )
+    entries = [_at_home(entry) for entry in entries]
     keys = label_keys(labels, len(entries))
     listing = Listing()
     listing.given = name_entries(entries)
@@ -77,6 +78,12 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
     listing.numbered = are_indices(labels)
     divide_by_folders(listing)
     return listing
+
+
+def _at_home(entry: object) -> object:
+    """A path with ``~`` as the home folder, another entry as it is."""
+    is_path = isinstance(entry, (str, os.PathLike)) and os.fsdecode(entry).startswith("~")
+    return local_path(entry) if is_path else entry  # type: ignore[arg-type]
 
 
 def _refuse_vectors(source: object) -> None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modalign.core.errors import InputError
-from modalign.core.files import check_writable, parse_json, read_bytes, sole_use
+from modalign.core.errors import InputError, argument
+from modalign.core.files import check_writable, local_path, parse_json, read_bytes, sole_use
 from modalign.core.renaming import stacklevel_outside
 
 R = TypeVar("R")
 
+SUFFIX = ".jsonl"
 _LIMIT = 2**30  # bytes of a results file
 
 
@@ -82,8 +83,11 @@ def _is_json(line: str) -> bool:
 
 
 def check_record(path: str | Path, parse: Callable[[str], Any]) -> None:
-    """Raise unless runs can be added to a file: it can be written, and is empty or contains runs."""
+    """Raise unless runs can be added to a file: it can be written, and is a new ``.jsonl`` file or contains runs."""
+    new = not os.path.lexists(local_path(path))
     check_writable(path, append=True)
+    if new and Path(path).suffix.lower() != SUFFIX:
+        raise InputError(f"Expected {argument('record')} to end in {SUFFIX}, as its lines are JSON, got '{path}'.")
     if Path(path).is_file():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the code that uses the runs warns

@@ -31,7 +31,10 @@ def sweep(
         str | None, typer.Option(help="Data sets, separated by commas; by default all that the source contains.")
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option("--encoder", "-e", help="tiny, a local folder, or a hub name; for images.")
+        str | None,
+        typer.Option(
+            "--encoder", "-e", help="For images: tiny (default), a local folder, a hub name, or two joined as a+b."
+        ),
     ] = None,
     clip_encoder: Annotated[
         str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from modalign.core.errors import InputError
+from modalign.core.errors import InputError, argument
 from modalign.core.features import UNLABELED, ClassText, Features, concatenate
 from modalign.data.items import Items
 from modalign.data.splits.protocols import relabel
@@ -78,7 +78,10 @@ class VectorLearner(TaskLearner[VectorMethod]):
         data, method, split = self.task.data, self.method, self.task.split
         text, shots = data.text_of(self.task.classes), self.task.key.shots
         if text is None and not shots:
-            raise InputError("Without labels and without class text there is nothing to learn from.")
+            advice = f"{argument('clip_encoder')} with a text tower, or {argument('encoder')} as a+b"
+            if data.items is None:
+                advice = f"{argument('encoder')}, which made the vectors, for the names of their classes"
+            raise InputError(f"Without labels and without class text there is nothing to learn from; give {advice}.")
         labeled, blind = (split.train, EMPTY) if shots else (EMPTY, split.test if self.transductive else self.pool)
         if shots and learns_from_unlabeled(method):
             blind = split.unlabeled
