@@ -82,8 +82,9 @@ def list_memory(source: object, labels: object, *, addresses: bool = False) -> L
 
 def _at_home(entry: object) -> object:
     """A path with ``~`` as the home folder, another entry as it is."""
-    is_path = isinstance(entry, (str, os.PathLike)) and os.fsdecode(entry).startswith("~")
-    return local_path(entry) if is_path else entry  # type: ignore[arg-type]
+    if isinstance(entry, (str, os.PathLike)) and os.fsdecode(entry).startswith("~"):
+        return local_path(entry)
+    return entry
 
 
 def _refuse_vectors(source: object) -> None:
