@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,14 @@ def test_one_warning_and_one_remark_with_the_methods(alone) -> None:
     assert all(w.filename == __file__ for w in caught if w.category is RunWarning)
     again = MethodComparison.from_dict(found.as_dict())
     assert again.remarks == found.remarks == found.as_dict()["remarks"]
+
+
+def test_the_legend_explains_the_marks_that_the_table_has(alone) -> None:
+    found = alone[0]
+    for result in (found, replace(found, runs=tuple(r for r in found.runs if r.method == "zero_shot"))):
+        cells = "".join(cell for row in result.rows for cell in row[1:])
+        assert [mark in result.legend for mark in "±+"] == [mark in cells for mark in "±+"]
+    assert result.legend == ""
 
 
 def test_rows_of_tables_that_share_a_run_count_it_once(alone) -> None:

@@ -199,5 +199,5 @@ def test_warnings_are_reported_once_with_all_their_methods(made: list[tuple[str,
     for entries in filter(None, kinds.values()):
         methods = [method for method, _ in entries]
         counts = [f"{m} ({methods.count(m)} run{'s' if methods.count(m) > 1 else ''})" for m in dict.fromkeys(methods)]
-        numbers = " (or other numbers)" if len({message for _, message in entries}) > 1 else ""
+        numbers = " (The numbers differ between runs.)" if len({message for _, message in entries}) > 1 else ""
         assert f"{', '.join(counts)}: {entries[0][1]}{numbers}" in found

@@ -209,7 +209,7 @@ def shared_warnings(runs: Iterable[Run], title: Callable[[str], str] = str) -> l
     found = []
     for texts, methods in groups.values():
         who = ", ".join(f"{name} ({count} run{'s' if count > 1 else ''})" for name, count in methods.items())
-        found.append(f"{who}: {next(iter(texts))}{' (or other numbers)' if len(texts) > 1 else ''}")
+        found.append(f"{who}: {next(iter(texts))}{' (The numbers differ between runs.)' if len(texts) > 1 else ''}")
     return found
 
 

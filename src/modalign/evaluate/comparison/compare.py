@@ -22,7 +22,7 @@ from modalign.data.splits.split import Split
 from modalign.evaluate.comparison.class_text import TextSource
 from modalign.evaluate.comparison.comparison_inputs import TEST_SHARE, ComparisonInputs, load_inputs
 from modalign.evaluate.comparison.diagnostics import compute_diagnostics
-from modalign.evaluate.comparison.findings import REFERENCE, LeftOut, title
+from modalign.evaluate.comparison.findings import REFERENCE, LeftOut, title_of_run
 from modalign.evaluate.comparison.result import MethodComparison
 from modalign.evaluate.comparison.schedule import RANDOM_TEXT, Draws, GridCell, build, run_all
 from modalign.evaluate.measuring import fingerprint_of
@@ -149,7 +149,7 @@ def compare(
         reasons = "; ".join(f"{entry.method}: {entry.reason}" for entry in left_out[:3])
         raise InputError(f"Expected at least one method that can be run on these images, got none ({reasons}).")
     found = compute_diagnostics(result, given, protocol.split, lambda name, s: build(name, s, given, settings[name]))
-    warn_of(runs, title)
+    warn_of(runs, title_of_run)
     account = _record(given, protocol, draws, runs) | {"jobs": jobs}
     return replace(result, diagnostics=found, record=account | {"seconds": round(time.perf_counter() - started, 1)})
 
@@ -182,7 +182,7 @@ def _cells(
         own = [k for k in possible if k in shots]
         if not own:
             advice = f"; add 0 to {argument('shots')}" if possible else ""  # which is then [0]
-            left_out.append(LeftOut(name, None, f"it runs with none of the requested numbers of labels{advice}"))
+            left_out.append(LeftOut(name, None, f"no requested number of labels is possible{advice}"))
         yield from (GridCell(name, k, seed) for k in own for seed in seeds)
         if not ablations:
             continue

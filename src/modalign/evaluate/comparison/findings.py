@@ -144,6 +144,23 @@ def title(method: str) -> str:
     return f"{known}, {ingredient}" if ingredient else known
 
 
+def title_of_run(method: str) -> str:
+    """The same, where nothing else says that it is an ablation: ``GPUA, ablation 'random prototypes'``."""
+    name, _, ingredient = method.partition(SEPARATOR)
+    return f"{title(name)}, ablation '{ingredient}'" if ingredient else title(name)
+
+
+def left_out_in_words(left_out: Iterable[LeftOut]) -> list[str]:
+    """A sentence per reason, with the methods concerned."""
+    reasons: dict[str, dict[str, None]] = {}
+    for entry in left_out:
+        reasons.setdefault(entry.reason, {})[title(entry.method)] = None
+    return [
+        f"{', '.join(methods)} {'was' if len(methods) == 1 else 'were'} left out: {reason}"
+        for reason, methods in reasons.items()
+    ]
+
+
 def with_titles(rows: Iterable[Summary]) -> list[Summary]:
     """Replace names of methods in a table by titles."""
     return [replace(row, method=title(row.method)) for row in rows]

@@ -24,7 +24,9 @@ from modalign.evaluate.comparison.findings import (
     LeftOut,
     MethodDiagnostics,
     Verdict,
+    left_out_in_words,
     title,
+    title_of_run,
 )
 from modalign.evaluate.metrics import chance_level, interval_legend, percent, proportion
 from modalign.evaluate.paired import Comparison, compare_pairs
@@ -226,9 +228,11 @@ class MethodComparison:
 
     @property
     def legend(self) -> str:
-        """Meaning of ±, + and − in :attr:`rows`."""
-        parts = [interval_legend(row.accuracy for row in self.table)]
-        if any(v.kind == "reference" for v in self.verdicts):
+        """Meaning of ±, + and − in :attr:`rows`, of those that occur."""
+        cells = " ".join(cell for row in self.rows for cell in row[1:])
+        has_interval = any(mark in cells for mark in ("±", " to ", "one run"))
+        parts = [interval_legend(row.accuracy for row in self.table)] if has_interval else []
+        if " +" in cells or " −" in cells:
             parts.append(
                 f"+ and − mark what is significantly better or worse than {title(REFERENCE)} on the same test images "
                 "(5 % level, corrected for the number of comparisons per column)."
@@ -238,14 +242,7 @@ class MethodComparison:
     @property
     def remarks(self) -> list[str]:
         """Notes, warnings of methods, and what was left out, one sentence each, with the methods concerned."""
-        reasons: dict[str, dict[str, None]] = {}
-        for entry in self.left_out:
-            reasons.setdefault(entry.reason, {})[title(entry.method)] = None
-        missing = [
-            f"{', '.join(methods)} {'was' if len(methods) == 1 else 'were'} left out: {reason}"
-            for reason, methods in reasons.items()
-        ]
-        return [*self.notes, *shared_warnings(self.runs, title), *missing]
+        return [*self.notes, *shared_warnings(self.runs, title_of_run), *left_out_in_words(self.left_out)]
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values; entries that are derived from the runs are not read back."""
