@@ -111,7 +111,8 @@ class OwnRuns:
             if method is None or number.metric not in (*_METRICS, *_LEARNED):
                 continue
             found += [_differences(run, number, method) for run in runs.values() if run.run.method == method.name]
-        return ", ".join(min(found, key=len)) if found else ""
+        fewest: list[str] = min(found, key=len, default=[])
+        return ", ".join(fewest)
 
 
 def _differences(run: BenchmarkRun, number: Published, method: BuiltMethod) -> list[str]:
