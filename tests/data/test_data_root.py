@@ -17,7 +17,7 @@ from modalign.data.splits import data_root
 from modalign.data.splits.benchmark_sets import open_dataset
 from modalign.data.splits.benchmarks import DATASETS, dataset
 from modalign.data.splits.data_root import DataSetFound, inspect_data_root
-from modalign.evaluate.benchmark.library_sets import LIBRARY_SETS
+from modalign.evaluate.benchmark.library_sets import LIBRARY_SETS, LibrarySetSize, library_set_size, open_library_set
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +103,13 @@ def test_data_sets_are_listed_with_both_test_lists(capsys: pytest.CaptureFixture
         "digits": "539", "digits_noise": "266",
     }  # fmt: skip
     assert set(LIBRARY_SETS) <= set(rows)
+
+
+@pytest.mark.parametrize("name", LIBRARY_SETS)
+def test_listed_sizes_of_the_library_are_those_of_its_images(name: str) -> None:
+    items, lists, templates = open_library_set(name)
+    assert lists is not None
+    assert library_set_size(name) == LibrarySetSize(len(items.class_names), len(lists.test), templates)
 
 
 def test_a_data_set_of_a_root_is_a_source_of_images(root: Path) -> None:

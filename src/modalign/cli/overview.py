@@ -119,7 +119,7 @@ def _encoders() -> Table:
 
 def _datasets() -> Table:
     from modalign.data.splits.benchmark_sets import DATASETS
-    from modalign.evaluate.benchmark.library_sets import DIGITS, LIBRARY_SETS, TARGETS, open_library_set
+    from modalign.evaluate.benchmark.library_sets import DIGITS, LIBRARY_SETS, TARGETS, library_set_size
     from modalign.segmentation.sets.segmentation_sets import SEGMENTATION_SETS
 
     rows = []
@@ -127,10 +127,9 @@ def _datasets() -> Table:
         vissl = f"{d.vissl[1]:,}" if d.vissl else ""
         rows.append([d.name, "classification", str(d.n_classes), f"{d.n_test:,}", vissl, d.templates[0], d.license])
     for name in LIBRARY_SETS:
-        items, lists, templates = open_library_set(name)
-        n_test = "" if lists is None else f"{len(lists.test):,}"
+        size = library_set_size(name)
         origin = "CC BY 4.0; in scikit-learn" if name in (DIGITS, *TARGETS["domain"]) else "drawn by modalign"
-        rows.append([name, "classification", str(len(items.class_names)), n_test, "", templates[0], origin])
+        rows.append([name, "classification", str(size.n_classes), f"{size.n_test:,}", "", size.templates[0], origin])
     rows += [
         [s.name, "segmentation", str(s.n_classes), f"{s.n_images:,}", "", "", s.license] for s in SEGMENTATION_SETS
     ]
