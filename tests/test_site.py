@@ -116,3 +116,13 @@ def test_the_tutorial_without_labels_gives_the_output_of_its_page(monkeypatch: p
     assert figures[0] == "770 images; 9 of 10 classes occur"
     start, default, gpua = (float(line.split()[-1]) for line in figures[1:4])
     assert 0.93 < start < default < gpua
+
+
+OTHERS = [path for path in tutorials.sources() if path.stem != "without_labels"]
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_the_code_of_a_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # an example adds a folder
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    assert any(output for _, output, _ in tutorials.run(path))

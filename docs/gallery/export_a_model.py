@@ -29,7 +29,7 @@ sys.path.insert(0, "digits-onnx")
 from predict import Model
 
 pictures = [test.open(i) for i in range(len(test))]
-exported, _ = Model("digits-onnx/model.onnx")(pictures)
+exported = Model("digits-onnx/model.onnx")(pictures)["probabilities"]
 figure, axis = plt.subplots(figsize=(3.2, 3.2))
 axis.plot([0, 1], [0, 1], color="lightgray")
 axis.scatter(model.predict_proba(pictures).max(axis=1), exported.max(axis=1), s=12)
