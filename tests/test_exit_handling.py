@@ -170,7 +170,7 @@ def test_ctrl_c_is_one_sentence_and_130(tmp_path: Path, photos: Path, command: s
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a parent may have switched it off
         "from modalign.encoders.features import extraction\n"
         "decode = extraction.decode\n"
-        "extraction.decode = lambda data: (time.sleep(0.05), decode(data))[1]\n"
+        "extraction.decode = lambda data, **how: (time.sleep(0.05), decode(data, **how))[1]\n"
         "from modalign.cli import main\n"
         "if __name__ == '__main__': main()\n"
     )
