@@ -11,7 +11,18 @@ import typer
 
 from modalign.cli.arguments.assignments import hyperparameters_by_method, method_words, shots_of, words
 from modalign.cli.arguments.given_options import refuse_unused
-from modalign.cli.options import AsJson, Device, HtmlPage, Jobs, Templates, check_file, command
+from modalign.cli.options import (
+    AsJson,
+    BenchEncoder,
+    Device,
+    HtmlPage,
+    Jobs,
+    SentenceFiles,
+    Templates,
+    TextEncoder,
+    check_file,
+    command,
+)
 from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
@@ -37,19 +48,10 @@ def bench(
     ] = None,
     shots: Annotated[str | None, typer.Option(help="Labeled images per class, separated by commas.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of draws.")] = 3,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder", "-e", help="For images: tiny (default), a local folder, a hub name, or two joined as a+b."
-        ),
-    ] = None,
-    clip_encoder: Annotated[
-        str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")
-    ] = None,
+    encoder: BenchEncoder = None,
+    clip_encoder: TextEncoder = None,
     template: Templates = None,
-    descriptions: Annotated[
-        Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
-    ] = None,
+    descriptions: SentenceFiles = None,
     settings: Annotated[str, typer.Option(help="default, or paper for the published hyper-parameters.")] = "default",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Hyper-parameter method.name=value (repeatable).")

@@ -44,6 +44,19 @@ SplitFile = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 ModelEncoder = Annotated[str | None, typer.Option(help="Name or folder of the encoder, if it is not found.")]
 ModelFolder = Annotated[Path, typer.Argument(help="A folder written by fit.")]
+BenchEncoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder", "-e", help="For images: tiny (default), a local folder, a hub name, or two joined as a+b."
+    ),
+]
+TextEncoder = Annotated[
+    str | None,
+    typer.Option("--clip-encoder", help="Encoder of the class text, for images of a vision-only encoder (gpua)."),
+]
+SentenceFiles = Annotated[
+    Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
+]
 HtmlPage = Annotated[Path | None, typer.Option(help="HTML page (.html) to write.")]
 Templates = Annotated[list[str] | None, typer.Option(help="Sentence with {} for the class name; repeatable.")]
 ClassFile = Annotated[Path | None, typer.Option(help="File of class names, one per line or JSON.")]

@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from modalign.cli.arguments.assignments import hyperparameters_by_method, shots_of, words
-from modalign.cli.options import AsJson, Device, HtmlPage, Jobs, Templates, check_file, command
+from modalign.cli.options import (
+    AsJson,
+    BenchEncoder,
+    Device,
+    HtmlPage,
+    Jobs,
+    SentenceFiles,
+    Templates,
+    TextEncoder,
+    check_file,
+    command,
+)
 from modalign.cli.terminal import announce, print_json, print_lines, print_table
 from modalign.core.errors import InputError
 
@@ -30,19 +41,10 @@ def sweep(
     datasets: Annotated[
         str | None, typer.Option(help="Data sets, separated by commas; by default all that the source contains.")
     ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            "--encoder", "-e", help="For images: tiny (default), a local folder, a hub name, or two joined as a+b."
-        ),
-    ] = None,
-    clip_encoder: Annotated[
-        str | None, typer.Option(help="Encoder of the class text, for images of a vision-only encoder (gpua).")
-    ] = None,
+    encoder: BenchEncoder = None,
+    clip_encoder: TextEncoder = None,
     template: Templates = None,
-    descriptions: Annotated[
-        Path | None, typer.Option(help="JSON: class name → sentences; or a folder with one per data set (CuPL, HPT).")
-    ] = None,
+    descriptions: SentenceFiles = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Other hyper-parameters, method.name=value (repeatable).")
     ] = None,
